@@ -39,7 +39,7 @@ class RevisionTemplate(ApiModel):
 
 
 class TrafficTarget(ApiModel):
-    """One line of traffic. In a spec exactly one of revisionName, configurationName and latestRevision says where to."""
+    """One line of traffic; in a spec revisionName, configurationName or latestRevision says where to."""
 
     tag: str | None = None
     revisionName: str | None = None
