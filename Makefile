@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS_UP := onebox,sklearn
 EXTRAS_DEV := dev
+# Flags of `ladle up`, for example: make up UP="--gateway-port 9080"
+UP ?=
 
 help: ## Show the verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,7 +22,7 @@ $(VENV)/.dev: pyproject.toml
 	@touch $@ $(VENV)/.up
 
 up: $(VENV)/.up ## Install, start onebox, serve examples/iris and send it a prediction
-	@$(BIN)/ladle up --detach
+	@$(BIN)/ladle up --detach $(UP)
 	@$(BIN)/python examples/iris/run.py
 
 down: ## Stop everything that `make up` started

@@ -106,7 +106,9 @@ class Home:
         try:
             stored = json.loads(self.settings_file.read_text())
         except FileNotFoundError:
-            raise UserError("NotStarted", f"{self.root} holds no onebox; start one with: ladle up --home {self.root}") from None
+            raise UserError(
+                "NotStarted", f"{self.root} holds no onebox; start one with: ladle up --home {self.root}"
+            ) from None
         known = OneboxSettings.__dataclass_fields__
         return OneboxSettings(**{name: value for name, value in stored.items() if name in known})
 

@@ -1,10 +1,10 @@
 """The three families of errors, and nothing about HTTP: the edges map these to codes.
 
-    Exception
-    ├── UserError            somebody's input is wrong: a condition or a 4xx, never retried
-    │   └── Invalid          an object was refused, with every field that is wrong
-    ├── TransientError       the world was not ready: retried with back-off
-    └── anything else        a bug: loud, with its traceback
+Exception
+├── UserError            somebody's input is wrong: a condition or a 4xx, never retried
+│   └── Invalid          an object was refused, with every field that is wrong
+├── TransientError       the world was not ready: retried with back-off
+└── anything else        a bug: loud, with its traceback
 """
 
 from __future__ import annotations

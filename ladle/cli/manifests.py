@@ -1,0 +1,79 @@
+"""`ladle render`, `ladle validate`: what the controller and admission would do, offline, with the same pure functions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+import yaml
+
+from ladle.cli.console import fail
+
+FilesOption = Annotated[list[Path], typer.Option("--filename", "-f", help="Manifests: YAML or JSON; - for standard input")]
+NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Where objects without a namespace would go")]
+
+
+def render(
+    filename: FilesOption,
+    *,
+    namespace: NamespaceOption = "default",
+    existing: Annotated[
+        Optional[list[Path]],  # noqa: UP045 - typer reads this at run time.
+        typer.Option("--with", help="Objects that exist already: settings, runtimes, children with their status"),
+    ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Also print the InferenceServices with their status")] = False,
+) -> None:
+    """Print what the controller would write for these manifests."""
+    from controller.base.errors import UserError
+    from controller.inferenceservice.offline import render as render_offline
+
+    objects = _read_all(filename)
+    try:
+        rendered = render_offline(objects, existing=_read_all(existing or []), namespace=namespace, with_status=status)
+    except UserError as error:
+        raise fail(str(error)) from None
+    sys.stdout.write(yaml.safe_dump_all(rendered, sort_keys=False))
+
+
+def validate(
+    filename: FilesOption,
+    *,
+    namespace: NamespaceOption = "default",
+    old: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--old", help="The stored object that this one would replace"),
+    ] = None,
+    defaults: Annotated[bool, typer.Option("--defaults", help="Print the objects as they would be stored")] = False,
+) -> None:
+    """Say what admission would say, a line for each object; exit code 1 where one is refused."""
+    from controller.inferenceservice.offline import validate as validate_offline
+
+    stored = next(iter(_read_all([old])), None) if old else None
+    verdicts = list(validate_offline(_read_all(filename), old=stored, namespace=namespace))
+    if defaults:
+        sys.stdout.write(yaml.safe_dump_all([v.defaulted for v in verdicts if v.defaulted is not None], sort_keys=False))
+    for verdict in verdicts:
+        (sys.stderr if defaults else sys.stdout).write(f"{verdict}\n")
+    if any(verdict.errors for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def _read_all(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    return [item for path in paths for item in _objects(path)]
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        documents = [document for document in yaml.safe_load_all(text) if document]
+    except OSError as error:
+        raise fail(f"cannot read {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise fail(f"{path} is no YAML: {error}") from None
+    for document in documents:
+        if not isinstance(document, dict) or "kind" not in document:
+            raise fail(f"{path}: a Kubernetes object has apiVersion, kind and metadata; this has no kind")
+        yield from document["items"] if document["kind"].endswith("List") else [document]

@@ -1,0 +1,41 @@
+"""What onebox consists of: the processes that the supervisor keeps running, in the order of their start."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from onebox.home import Home, OneboxSettings
+from onebox.istio.bootstrap import envoy_command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One process of the control or data plane."""
+
+    name: str
+    command: tuple[str, ...]
+    purpose: str
+
+
+def components(home: Home, settings: OneboxSettings) -> tuple[Component, ...]:
+    """Every component of this home. Each may be killed at any time; the others go on, and it comes back."""
+    return (
+        _python(home, "apiserver", "onebox.apiserver", "Kubernetes API on SQLite"),
+        Component(name="envoy", command=tuple(envoy_command(home, settings)), purpose="gateway: HTTP/1.1 and h2c"),
+        _python(home, "node", "onebox.node", "runs pods as processes"),
+        _python(home, "engine", "onebox.engine", "Deployments, Knative, routes, autoscaler"),
+        _python(home, "activator", "onebox.knative.activator", "holds requests while pods start"),
+        Component(
+            name="controller",
+            command=(
+                *(sys.executable, "-m", "controller", "--no-leader-elect"),
+                *("--kubeconfig", str(home.component_kubeconfig("controller")), "--log-level", settings.log_level),
+            ),
+            purpose="InferenceServices",
+        ),
+    )
+
+
+def _python(home: Home, name: str, module: str, purpose: str) -> Component:
+    return Component(name=name, command=(sys.executable, "-m", module, "--home", str(home.root)), purpose=purpose)

@@ -1,0 +1,70 @@
+"""Which ports a onebox gets, and who has one that it cannot get."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+
+import psutil
+
+from controller.base.errors import UserError
+from onebox.home import OneboxSettings
+
+PORT_FLAGS: Mapping[str, str] = {"api_port": "--api-port", "gateway_port": "--gateway-port"}
+"""Ports that people use, hence choose; the others are onebox's own affair and move out of the way."""
+_INTERNAL_PORTS = ("local_gateway_port", "activator_port", "metrics_port", "envoy_admin_port")
+_LOOPBACK = "127.0.0.1"
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
+    return True
+
+
+def check_ports(settings: OneboxSettings) -> OneboxSettings:
+    """The settings with every internal port free; UserError where a port that people chose is taken: by whom, what to do."""
+    for name, flag in PORT_FLAGS.items():
+        port = getattr(settings, name)
+        if not is_free(port):
+            raise UserError("PortTaken", f"port {port} is taken{owner_of(port)}; choose another with {flag} PORT")
+    taken = {getattr(settings, name) for name in PORT_FLAGS}
+    for name in _INTERNAL_PORTS:
+        port = getattr(settings, name)
+        if port in taken or not is_free(port):
+            port = _free_port(taken)
+            settings = replace(settings, **{name: port})
+        taken.add(port)
+    return settings
+
+
+def owner_of(port: int) -> str:
+    """` by NAME (pid N)` for the process that listens on `port`, as far as this user may see it; else what is known."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return " by a process of another user"
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+            if connection.pid is None:
+                return " by a process of another user"
+            return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return "" if port >= 1024 else " or reserved for root (ports below 1024)"
+
+
+def _free_port(taken: set[int]) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind((_LOOPBACK, 0))
+            port: int = probe.getsockname()[1]
+        if port not in taken:
+            return port

@@ -1,0 +1,98 @@
+"""Processes that outlive whoever started them: who they are, whether they still run, how they are ended.
+
+A process is named by its pid and its start time, since pids are used again. Everything that onebox starts carries the
+home in its environment, so that a process can be found even when its starter died before writing it down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME_VARIABLE = "LADLE_ONEBOX_HOME"
+"""Environment variable with the home directory, in every process that onebox starts."""
+COMPONENT_VARIABLE = "LADLE_COMPONENT"
+"""Environment variable with the component's name, in every component."""
+
+_START_TIME_FIELD = 19
+"""Index of `starttime` in /proc/PID/stat, counted after the command's closing parenthesis (proc(5), field 22)."""
+_STATE_FIELD = 0
+_POLL_INTERVAL_S = 0.01
+"""How often a dying process without pidfd is looked at; a guess that keeps `ladle down` quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """One process, for ever: `start_ticks` is its start time in clock ticks since boot."""
+
+    pid: int
+    start_ticks: int
+
+    def alive(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
+        return _start_ticks(self.pid) == self.start_ticks
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal, unless the process is gone."""
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+def identify(pid: int) -> ProcessId | None:
+    """The identity of a running process; None where there is none."""
+    ticks = _start_ticks(pid)
+    return None if ticks is None else ProcessId(pid, ticks)
+
+
+def _start_ticks(pid: int) -> int | None:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[_STATE_FIELD] in (b"Z", b"X") else int(fields[_START_TIME_FIELD])
+
+
+def processes_of(home: Path) -> Iterator[tuple[ProcessId, dict[str, str]]]:
+    """Every running process of this user that onebox started from `home`, with its environment at start."""
+    wanted = f"{HOME_VARIABLE}={home}".encode()
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = Path(f"/proc/{entry.name}/environ").read_bytes().split(b"\0")
+        except OSError:  # Gone meanwhile, or somebody else's.
+            continue
+        if wanted in environment and (process := identify(int(entry.name))):
+            pairs = (item.decode(errors="replace").partition("=") for item in environment if item)
+            yield process, {name: value for name, _, value in pairs}
+
+
+def end(processes: Iterable[ProcessId], *, grace_s: float) -> int:
+    """Ends processes: SIGTERM, up to `grace_s` seconds for all of them together, then SIGKILL. Returns how many ran."""
+    running = [process for process in processes if process.alive()]
+    for process in running:
+        process.signal(signal.SIGTERM)
+    late = wait_for_exit(running, timeout_s=grace_s)
+    for process in late:
+        process.signal(signal.SIGKILL)
+    wait_for_exit(late, timeout_s=grace_s)
+    return len(running)
+
+
+def wait_for_exit(processes: Iterable[ProcessId], *, timeout_s: float) -> list[ProcessId]:
+    """Waits until the processes are gone; returns those which still run after `timeout_s` seconds."""
+    deadline_s = time.monotonic() + timeout_s
+    running = [process for process in processes if process.alive()]
+    while running and time.monotonic() < deadline_s:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(running[0].pid, os.WNOHANG)
+        select.select([], [], [], _POLL_INTERVAL_S)
+        running = [process for process in running if process.alive()]
+    return running

@@ -1,0 +1,228 @@
+"""Keeps the components of one home running: starts what is missing, restarts what died, ends all on SIGTERM.
+
+`python -m onebox.supervisor --home DIR`. It holds DIR/supervisor.lock, so there is one for each home. It may be killed
+at any time: the components go on without it, and the next one adopts them by pid and start time. Only the standard
+library and one thread: this process must be the smallest and the last to fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from controller.base.logging import configure_logging, get_logger
+from onebox.components import Component, components
+from onebox.home import Home, write_atomically
+from onebox.node.reap import kill_all
+from onebox.processes import COMPONENT_VARIABLE, HOME_VARIABLE, ProcessId, end, identify, processes_of
+
+log = get_logger(__name__)
+
+_BACKOFF_FIRST_S = 0.1
+_BACKOFF_MAX_S = 5.0
+"""A component that keeps dying is restarted at most this often; a guess between quick recovery and a busy machine."""
+_STABLE_S = 10.0
+"""A component that ran this long starts its back-off anew."""
+_CHECK_INTERVAL_S = 0.1
+"""How often the components are looked at when no child has ended; also the reaction time to a death of an adopted one."""
+_STOP_GRACE_S = 8.0
+"""Time for each group of components to end by itself before SIGKILL."""
+
+
+@dataclass(slots=True)
+class Running:
+    """A component and the process that is it now; `process` None means that it is to be started at `start_at_s`."""
+
+    component: Component
+    process: ProcessId | None = None
+    started_s: float = 0.0
+    start_at_s: float = 0.0
+    backoff_s: float = _BACKOFF_FIRST_S
+    restarts: int = 0
+    popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+
+def record_path(home: Home, name: str) -> Path:
+    return home.components / f"{name}.json"
+
+
+def read_record(home: Home, name: str) -> tuple[ProcessId, int] | None:
+    """The process last recorded for a component and how often it was restarted; None where there is no record."""
+    try:
+        stored = json.loads(record_path(home, name).read_text())
+    except FileNotFoundError:
+        return None
+    return ProcessId(stored["pid"], stored["start_ticks"]), stored["restarts"]
+
+
+@contextlib.contextmanager
+def sole_supervisor(home: Home) -> Iterator[IO[str] | None]:
+    """Holds the lock of this home; yields None where another supervisor holds it."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    with (home.root / "supervisor.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield lock
+
+
+def supervisor_pid(home: Home) -> int | None:
+    """The pid of the supervisor that runs for this home; None where none does."""
+    try:
+        with (home.root / "supervisor.lock").open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read() or 0) or None
+    except FileNotFoundError:
+        return None
+    return None
+
+
+class Supervisor:
+    """One pass of `supervise` looks at every component once; `stop` ends them all, pods included."""
+
+    def __init__(self, home: Home, wanted: tuple[Component, ...]) -> None:
+        self._home = home
+        self._running = [Running(component) for component in wanted]
+
+    def adopt(self) -> None:
+        """Takes over what an earlier supervisor left running, and ends what it started but never wrote down."""
+        known = set()
+        for entry in self._running:
+            recorded = read_record(self._home, entry.component.name)
+            if recorded and recorded[0].alive():
+                entry.process, entry.restarts = recorded
+                entry.started_s = time.monotonic()
+                known.add(recorded[0])
+                log.info("adopted", name=entry.component.name, pid=recorded[0].pid)
+        strays = [p for p, env in processes_of(self._home.root) if env.get(COMPONENT_VARIABLE) and p not in known]
+        end(strays, grace_s=1.0)
+
+    def supervise(self) -> None:
+        """Starts what should run and does not."""
+        now_s = time.monotonic()
+        for entry in self._running:
+            if entry.process and not self._ended(entry):
+                if now_s - entry.started_s > _STABLE_S:
+                    entry.backoff_s = _BACKOFF_FIRST_S
+                continue
+            if entry.process:
+                self._note_death(entry, now_s)
+            if now_s >= entry.start_at_s:
+                self._start(entry, now_s)
+
+    def _ended(self, entry: Running) -> bool:
+        if entry.popen is not None:
+            return entry.popen.poll() is not None
+        return entry.process is None or not entry.process.alive()
+
+    def _note_death(self, entry: Running, now_s: float) -> None:
+        code = entry.popen.returncode if entry.popen else None
+        log.warning("component ended", name=entry.component.name, exit_code=code, restart_in_s=entry.backoff_s)
+        entry.process, entry.popen = None, None
+        entry.start_at_s = now_s + entry.backoff_s
+        entry.backoff_s = min(entry.backoff_s * 2, _BACKOFF_MAX_S)
+        entry.restarts += 1
+
+    def _start(self, entry: Running, now_s: float) -> None:
+        name = entry.component.name
+        environment = {**os.environ, HOME_VARIABLE: str(self._home.root), COMPONENT_VARIABLE: name}
+        self._home.logs.mkdir(parents=True, exist_ok=True)
+        with (self._home.logs / f"{name}.log").open("ab") as output:
+            entry.popen = subprocess.Popen(
+                entry.component.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd=self._home.root,
+                start_new_session=True,
+            )
+        entry.process = identify(entry.popen.pid) or ProcessId(entry.popen.pid, 0)
+        entry.started_s = now_s
+        record = {**asdict(entry.process), "restarts": entry.restarts}
+        write_atomically(record_path(self._home, name), json.dumps(record).encode())
+        log.info("started", name=name, pid=entry.popen.pid)
+
+    def stop(self) -> None:
+        """Ends everything of this home: what decides first, then the pods, then what they all talk to."""
+        by_name = {entry.component.name: entry.process for entry in self._running if entry.process}
+        deciders = [by_name.pop(name) for name in ("controller", "engine", "node") if name in by_name]
+        end(deciders, grace_s=_STOP_GRACE_S)
+        kill_all(self._home, _STOP_GRACE_S)
+        end(by_name.values(), grace_s=_STOP_GRACE_S)
+        end([process for process, _ in processes_of(self._home.root)], grace_s=1.0)
+        for entry in self._running:
+            record_path(self._home, entry.component.name).unlink(missing_ok=True)
+
+
+def run(home: Home) -> int:
+    """Supervises until SIGTERM or SIGINT; 0 then, 1 where another supervisor already runs for this home."""
+    configure_logging(home.settings().log_level, component="supervisor")
+    with sole_supervisor(home) as lock:
+        if lock is None:
+            log.warning("another supervisor runs", home=str(home.root))
+            return 1
+        stopping = _wake_on_signals()
+        supervisor = Supervisor(home, components(home, home.settings()))
+        supervisor.adopt()
+        while not stopping():
+            supervisor.supervise()
+        supervisor.stop()
+    return 0
+
+
+class _Stop:
+    """True once SIGTERM or SIGINT came; each look waits until there is something to look at."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # Only to wake up: the next pass looks at all.
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+
+    def __call__(self) -> bool:
+        if not self._asked:
+            ready, _, _ = select.select([self._reader], [], [], _CHECK_INTERVAL_S)
+            if ready:
+                os.read(self._reader, 4096)
+        return self._asked
+
+
+def _wake_on_signals() -> _Stop:
+    return _Stop()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m onebox.supervisor", description=__doc__)
+    parser.add_argument("--home", required=True, type=Path)
+    return run(Home(parser.parse_args().home))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
