@@ -125,6 +125,6 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
             file.write(content)
         os.chmod(temporary, mode)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # Whatever stopped the write, cancellation too, leaves no temporary file behind.
         os.unlink(temporary)
         raise

@@ -43,7 +43,8 @@ def load_kubeconfig(path: Path | None = None) -> Cluster:
     user = _named(config, "users", context["user"], chosen)["user"]
     if "exec" in user or "auth-provider" in user:
         raise KubeconfigError(
-            f"{chosen}: user {context['user']!r} logs in through a plugin; run `kubectl proxy` and use a kubeconfig with its address"
+            f"{chosen}: user {context['user']!r} logs in through a plugin; "
+            "run `kubectl proxy` and use a kubeconfig with its address"
         )
     server = cluster["server"].rstrip("/")
     tls = _tls(cluster, user, chosen.parent) if server.startswith("https") else None

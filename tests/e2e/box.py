@@ -1,0 +1,110 @@
+"""A onebox for tests: a home and ports of its own, real processes, kubectl beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ladle.sdk.client import Client
+from onebox.home import Home
+from onebox.processes import ProcessId, identify, processes_of
+
+ROOT = Path(__file__).parents[2]
+LADLE = Path(sys.executable).with_name("ladle")
+COMMAND_TIMEOUT_S = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def kubectl_missing() -> str | None:
+    """Why kubectl cannot be used here; None where it can."""
+    return None if shutil.which("kubectl") else "kubectl is not installed on this machine"
+
+
+@dataclass(frozen=True)
+class Box:
+    """One running onebox."""
+
+    home: Home
+
+    @property
+    def client(self) -> Client:
+        return Client(self.home.kubeconfig)
+
+    @property
+    def gateway(self) -> str:
+        address: str = json.loads(self.home.endpoints.read_text())["gateway"]
+        return address
+
+    def ladle(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The command line on this home."""
+        environment = {**os.environ, "LADLE_HOME": str(self.home.root)}
+        environment.pop("KUBECONFIG", None)
+        return subprocess.run(
+            [str(LADLE), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=check,
+        )
+
+    def kubectl(
+        self, *arguments: str, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """kubectl with this home's kubeconfig; skips the test where the machine has none."""
+        if reason := kubectl_missing():
+            pytest.skip(reason)
+        result = subprocess.run(
+            ["kubectl", *arguments],
+            env={**os.environ, "KUBECONFIG": str(self.home.kubeconfig), "HOME": str(self.home.root)},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        assert not check or result.returncode == 0, f"kubectl {' '.join(arguments)}: {result.stderr}"
+        return result
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+        return parsed
+
+    def component(self, name: str) -> ProcessId | None:
+        """The process that is this component now; None while it is down."""
+        record = self.home.components / f"{name}.json"
+        stored = json.loads(record.read_text()) if record.exists() else None
+        process = ProcessId(stored["pid"], stored["start_ticks"]) if stored else None
+        return process if process and process.alive() else None
+
+    def processes(self) -> list[int]:
+        """Every process of this home, whoever started it."""
+        return [process.pid for process, _ in processes_of(self.home.root)]
+
+
+def start_box(root: Path) -> Box:
+    """Starts a onebox in `root` on free ports."""
+    box = Box(Home(root.resolve()))
+    box.ladle("up", "--detach", "--api-port", str(free_port()), "--gateway-port", str(free_port()))
+    return box
+
+
+def stop_box(box: Box) -> None:
+    box.ladle("down")
+    left = [pid for pid in box.processes() if identify(pid)]
+    assert not left, f"processes left behind: {left}"
