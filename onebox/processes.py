@@ -59,6 +59,15 @@ def _start_ticks(pid: int) -> int | None:
     return None if fields[_STATE_FIELD] in (b"Z", b"X") else int(fields[_START_TIME_FIELD])
 
 
+def command_of(pid: int) -> tuple[str, ...]:
+    """The command line of a process; empty where it is gone or a zombie."""
+    try:
+        content = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ()
+    return tuple(part.decode(errors="replace") for part in content.split(b"\0")[:-1])
+
+
 def processes_of(home: Path) -> Iterator[tuple[ProcessId, dict[str, str]]]:
     """Every running process of this user that onebox started from `home`, with its environment at start."""
     wanted = f"{HOME_VARIABLE}={home}".encode()

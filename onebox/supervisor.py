@@ -26,7 +26,7 @@ from controller.base.logging import configure_logging, get_logger
 from onebox.components import Component, components
 from onebox.home import Home, write_atomically
 from onebox.node.reap import kill_all
-from onebox.processes import COMPONENT_VARIABLE, HOME_VARIABLE, ProcessId, end, identify, processes_of
+from onebox.processes import COMPONENT_VARIABLE, HOME_VARIABLE, ProcessId, command_of, end, identify, processes_of
 
 log = get_logger(__name__)
 
@@ -114,8 +114,14 @@ class Supervisor:
                 entry.started_s = time.monotonic()
                 known.add(recorded[0])
                 log.info("adopted", name=entry.component.name, pid=recorded[0].pid)
-        strays = [p for p, env in processes_of(self._home.root) if env.get(COMPONENT_VARIABLE) and p not in known]
-        end(strays, grace_s=1.0)
+        end([process for process in self._strays() if process not in known], grace_s=1.0)
+
+    def _strays(self) -> Iterator[ProcessId]:
+        """Processes that run a component's command for this home; pods inherit its environment, never its command."""
+        commands = {entry.component.command for entry in self._running}
+        for process, environment in processes_of(self._home.root):
+            if environment.get(COMPONENT_VARIABLE) and command_of(process.pid) in commands:
+                yield process
 
     def supervise(self) -> None:
         """Starts what should run and does not."""

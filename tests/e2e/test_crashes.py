@@ -43,9 +43,8 @@ def running_twice(box: Box) -> list[str]:
     for process, environment in processes_of(box.home.root):
         if os.getsid(process.pid) != process.pid:
             continue
-        if name := environment.get(COMPONENT_VARIABLE):
-            if "LADLE_POD_UID" not in environment:
-                claims[name] += 1
+        if (name := environment.get(COMPONENT_VARIABLE)) and "LADLE_POD_UID" not in environment:
+            claims[name] += 1
         if uid := environment.get("LADLE_POD_UID"):
             claims[f"{uid}/{environment.get('LADLE_CONTAINER')}"] += 1
     return [name for name, count in claims.items() if count > 1]
@@ -62,7 +61,7 @@ def converges(box: Box, name: str, iris: Path) -> None:
 def _answers(box: Box) -> bool:
     try:
         return bool(box.client.list("default"))
-    except Exception:  # noqa: BLE001 - whatever a dying server does is not an answer yet.
+    except Exception:  # Whatever a dying server does is not an answer yet.
         return False
 
 
