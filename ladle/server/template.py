@@ -1,0 +1,276 @@
+"""A process that has a runtime's libraries imported and forks itself into a new server on request.
+
+Importing scikit-learn takes two seconds, forking takes milliseconds, and forked servers share the imported pages. This
+module decides how a child comes into being; what it then does is the module's that the request names.
+
+    python -m ladle.server.template --socket PATH --preload runtimes.sklearnserver.preload
+
+The socket is SOCK_SEQPACKET, one JSON object a packet. Requests and answers:
+
+    {"id", "module", "argv", "env", "cwd"} + [stdout, stderr]   ->  {"id", "pid"} or {"id", "error"}
+    {"list": true}                                              ->  {"children": [{"id", "pid"}]}
+    (a child ended)                                             ->  {"pid", "exit_code"}, negative for a signal
+
+An id whose child lives is answered with that child: a client that lost an answer asks again and starts nothing twice.
+The newest client owns the template; endings that nobody was told about wait for the next one. A unix address holds 107
+bytes; clients reach longer paths as /proc/self/fd/N/NAME with N an open directory, as `listen` does.
+
+Rules: one thread, nothing but imports before the fork (a thread pool, an inference session or a gRPC channel would be
+dead in the child), and gc.freeze(), since a collection would write to, and so copy, every shared page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ladle.server.child import ChildSpec, run_child
+
+PACKET_BYTES_MAX = 1024 * 1024
+"""Longest request; environments are a few kB. The kernel's own limit for a packet is about 208 KiB unless raised."""
+_PASSED_FDS = 2
+_ENDINGS_MAX = 1024
+"""Endings kept for the next client: more pods than one machine has. A guess."""
+_BACKLOG = 8
+
+
+class BadRequest(ValueError):
+    """The client sent what is no request; it gets the text as `error`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves forks until SIGTERM; children live on."""
+    options = _parser().parse_args(argv)
+    listener = listen(Path(options.socket))
+    preload(options.preload)
+    Template(listener).serve()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ladle.server.template", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
+    parser.add_argument("--socket", required=True, help="path of the unix socket to listen on")
+    parser.add_argument("--preload", nargs="*", default=[], metavar="MODULE", help="modules to import before forking")
+    return parser
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket at `path`, which it takes over in one step from a template that is gone."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        temporary = f"/proc/self/fd/{directory}/.{os.getpid()}"
+        listener.bind(temporary)
+        os.chmod(temporary, 0o600)
+        # Listening before the rename: whoever finds the path can connect, and waits until the imports are done.
+        listener.listen(_BACKLOG)
+        os.replace(temporary, path)
+    finally:
+        os.close(directory)
+    return listener
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Imports what the children will need; a module that is missing here fails in the child that needs it."""
+    gc.disable()
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            sys.stderr.write(f"template: {module} was not preloaded: {error}\n")
+    gc.collect()
+    gc.freeze()
+
+
+class Template:
+    """The loop: one listener, at most one client, any number of children."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._client: socket.socket | None = None
+        self._children: dict[int, str] = {}
+        """The id of the request that started each living child, by pid."""
+        self._endings: deque[dict[str, object]] = deque(maxlen=_ENDINGS_MAX)
+        self._stopping = False
+        self._selector = selectors.DefaultSelector()
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+
+    def serve(self) -> None:
+        """Returns after SIGTERM."""
+        signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._stop)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        while not self._stopping:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.fileobj is self._wake_reader:
+                    self._wake_reader.recv(4096)
+                elif key.fileobj is self._client:
+                    self._receive()
+            self._reap()
+            self._tell_endings()
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _accept(self) -> None:
+        connection, _ = self._listener.accept()
+        self._drop_client()
+        connection.setblocking(False)
+        self._client = connection
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    def _drop_client(self) -> None:
+        if self._client is not None:
+            self._selector.unregister(self._client)
+            self._client.close()
+            self._client = None
+
+    def _receive(self) -> None:
+        assert self._client is not None
+        try:
+            packet, fds = _receive_packet(self._client)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet, fds = b"", []
+        if not packet:
+            self._drop_client()
+            return
+        try:
+            answer = self._answer(packet, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        if not self._send(answer):
+            self._drop_client()
+
+    def _answer(self, packet: bytes, fds: list[int]) -> dict[str, object]:
+        request_id: object = None
+        try:
+            request = _parse(packet)
+            if request.get("list") is True:
+                return {"children": [{"id": child_id, "pid": pid} for pid, child_id in self._children.items()]}
+            request_id = request.get("id")
+            return {"id": request_id, "pid": self._start(_child_spec(request, fds))}
+        except (BadRequest, OSError) as error:
+            return {"id": request_id, "error": str(error)}
+
+    def _start(self, spec: ChildSpec) -> int:
+        self._reap()
+        for pid, child_id in self._children.items():
+            if child_id == spec.id:
+                return pid
+        # Blocked around the fork: a SIGTERM for the newborn child must find the child's own disposition.
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        pid = os.fork()
+        if pid == 0:
+            self._become(spec, previous)
+        self._children[pid] = spec.id
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        return pid
+
+    def _become(self, spec: ChildSpec, signal_mask: set[int | signal.Signals]) -> NoReturn:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signal_mask)
+        self._selector.close()
+        for inherited in (self._listener, self._client, self._wake_reader, self._wake_writer):
+            if inherited is not None:
+                inherited.close()
+        run_child(spec)
+
+    def _reap(self) -> None:
+        while self._children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            if self._children.pop(pid, None) is not None:
+                self._endings.append({"pid": pid, "exit_code": os.waitstatus_to_exitcode(status)})
+
+    def _tell_endings(self) -> None:
+        while self._endings and self._client is not None:
+            if self._send(self._endings[0]):
+                self._endings.popleft()
+            else:
+                self._drop_client()
+
+    def _send(self, message: dict[str, object]) -> bool:
+        """False where the client is gone, or reads so little that its buffer is full: then it has to come again."""
+        assert self._client is not None
+        try:
+            self._client.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
+        except OSError:
+            return False
+        return True
+
+
+def _receive_packet(client: socket.socket) -> tuple[bytes, list[int]]:
+    fds = array.array("i")
+    packet, ancillary, flags, _ = client.recvmsg(PACKET_BYTES_MAX, socket.CMSG_SPACE(_PASSED_FDS * fds.itemsize))
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if flags & socket.MSG_TRUNC:
+        packet = b"[truncated]"
+    return packet, list(fds)
+
+
+def _parse(packet: bytes) -> dict[str, object]:
+    try:
+        request = json.loads(packet)
+    except ValueError as error:
+        raise BadRequest(f"not JSON: {error}") from None
+    if not isinstance(request, dict):
+        raise BadRequest(f"a request is a JSON object of at most {PACKET_BYTES_MAX} bytes")
+    return request
+
+
+def _child_spec(request: dict[str, object], fds: list[int]) -> ChildSpec:
+    if len(fds) != _PASSED_FDS:
+        raise BadRequest(f"a request passes two file descriptors, stdout and stderr; {len(fds)} came")
+    argv, env = request.get("argv", []), request.get("env", {})
+    if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
+        raise BadRequest("argv must be a list of strings")
+    if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
+        raise BadRequest("env must be an object of strings")
+    return ChildSpec(
+        id=_text(request, "id"),
+        module=_text(request, "module"),
+        argv=tuple(argv),
+        env=env,
+        cwd=_text(request, "cwd"),
+        stdout_fd=fds[0],
+        stderr_fd=fds[1],
+    )
+
+
+def _text(request: dict[str, object], name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"{name} must be a non-empty string")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
