@@ -1,0 +1,96 @@
+"""The supervisor restarts what dies, adopts what an earlier one left, starts nothing twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onebox.components import Component
+from onebox.home import Home
+from onebox.processes import ProcessId, end, processes_of
+from onebox.supervisor import Supervisor, read_record, record_path, sole_supervisor, supervisor_pid
+from tests.waiting import wait_for
+
+SLEEPER = Component(name="sleeper", command=(sys.executable, "-c", "import time; time.sleep(600)"), purpose="sleeps")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    yield Home(tmp_path)
+    end([process for process, _ in processes_of(tmp_path)], grace_s=5)
+
+
+def running(home: Home) -> ProcessId:
+    recorded = read_record(home, "sleeper")
+    assert recorded
+    return recorded[0]
+
+
+def test_a_missing_component_is_started_once(home: Home) -> None:
+    supervisor = Supervisor(home, (SLEEPER,))
+    supervisor.supervise()
+    first = running(home)
+    supervisor.supervise()
+    assert running(home) == first
+    assert first.alive()
+
+
+def test_a_component_that_dies_is_started_again(home: Home) -> None:
+    supervisor = Supervisor(home, (SLEEPER,))
+    supervisor.supervise()
+    first = running(home)
+    end([first], grace_s=5)
+
+    def restarted() -> bool:
+        supervisor.supervise()
+        return running(home) != first
+
+    wait_for("a second process", restarted)
+    recorded = read_record(home, "sleeper")
+    assert recorded is not None
+    assert recorded[1] == 1
+
+
+def test_the_next_supervisor_adopts_what_runs(home: Home) -> None:
+    Supervisor(home, (SLEEPER,)).supervise()
+    first = running(home)
+    second = Supervisor(home, (SLEEPER,))
+    second.adopt()
+    second.supervise()
+    assert running(home) == first
+    assert first.alive()
+
+
+def test_a_component_started_but_never_written_down_is_ended(home: Home) -> None:
+    Supervisor(home, (SLEEPER,)).supervise()
+    stray = running(home)
+    record_path(home, "sleeper").unlink()
+    Supervisor(home, (SLEEPER,)).adopt()
+    assert not stray.alive()
+
+
+def test_adoption_leaves_processes_with_other_commands_alone(home: Home) -> None:
+    """A pod inherits the environment of the node that started it."""
+    supervisor = Supervisor(home, (SLEEPER,))
+    supervisor.supervise()
+    pod = running(home)
+    record_path(home, "sleeper").unlink()
+    other = Component(name="sleeper", command=(sys.executable, "-c", "import time; time.sleep(601)"), purpose="sleeps")
+    Supervisor(home, (other,)).adopt()
+    assert pod.alive()
+
+
+def test_one_home_has_one_supervisor(home: Home) -> None:
+    assert supervisor_pid(home) is None
+    with sole_supervisor(home) as first:
+        assert first is not None
+        with sole_supervisor(home) as second:
+            assert second is None
+        code = f"from onebox.supervisor import *; print(supervisor_pid(Home(Path({str(home.root)!r}))))"
+        seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert int(seen.stdout) > 0
+    assert supervisor_pid(home) is None
