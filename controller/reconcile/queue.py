@@ -1,0 +1,132 @@
+"""Which objects to look at, and when: a queue of keys that neither forgets one nor holds one twice.
+
+A key that is added while it is being worked on comes again afterwards, so one key has one worker and no change is missed.
+Failures bring a key back after a delay that doubles, with jitter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections import deque
+from itertools import count
+
+from controller.base.clock import Clock
+from controller.reconcile.plan import Key
+
+DEPTH_MAX = 1_000_000
+"""Distinct keys held. An API server of this size does not exist, so more is a bug that must be loud."""
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 60.0
+"""Delay after the first failure, and where doubling ends. Kubernetes' controllers use 5 ms and 1000 s: the first is too
+eager when an API server restarts, the second keeps people waiting for what they have just mended. A guess."""
+
+
+class WorkQueue:
+    """Keys to work on. `take`, then one of `done` and `retry`; what is due later waits inside."""
+
+    def __init__(self, clock: Clock, rng: random.Random) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._ready: deque[Key] = deque()
+        self._waiting: set[Key] = set()
+        """Keys in `_ready`, and those to come again once their worker is done."""
+        self._working: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._later: list[tuple[float, int, Key]] = []
+        self._due_s: dict[Key, float] = {}
+        """When a delayed key is due; entries of `_later` that disagree are void."""
+        self._order = count()
+        self._wakeup = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._due_s)
+
+    def add(self, key: Key) -> None:
+        """Puts `key` in line, unless it stands there already."""
+        if key in self._waiting:
+            return
+        if len(self._waiting) >= DEPTH_MAX:
+            raise OverflowError(f"work queue holds {DEPTH_MAX} keys")
+        self._waiting.add(key)
+        if key not in self._working:
+            self._ready.append(key)
+            self._wakeup.set()
+
+    def add_after(self, key: Key, delay_s: float) -> None:
+        """Puts `key` in line after `delay_s`, or sooner where it was due sooner."""
+        if delay_s <= 0:
+            self.add(key)
+            return
+        due_s = self._clock.monotonic_s() + delay_s
+        if due_s < self._due_s.get(key, float("inf")):
+            self._due_s[key] = due_s
+            heapq.heappush(self._later, (due_s, next(self._order), key))
+            self._wakeup.set()
+
+    async def take(self) -> Key:
+        """The next key, as soon as there is one; the caller works on it until `done` or `retry`."""
+        while True:
+            key = self.take_ready()
+            if key is not None:
+                return key
+            self._wakeup.clear()
+            await self._sleep()
+
+    def take_ready(self) -> Key | None:
+        """The next key if one is due now."""
+        self._release_due()
+        if not self._ready:
+            return None
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._working.add(key)
+        if self._ready or self._later:
+            self._wakeup.set()  # Several workers wait on one event; the next one must look as well.
+        return key
+
+    def next_due_s(self) -> float | None:
+        """When the earliest delayed key is due, on the clock's monotonic scale."""
+        while self._later and self._due_s.get(self._later[0][2]) != self._later[0][0]:
+            heapq.heappop(self._later)
+        return self._later[0][0] if self._later else None
+
+    def done(self, key: Key) -> None:
+        """Ends the work on `key`, successfully."""
+        self._failures.pop(key, None)
+        self._release(key)
+
+    def retry(self, key: Key) -> float:
+        """Ends the work on `key`, which comes again after the delay in seconds that is returned."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        # The exponent is bounded before the power is taken: 2.0 ** 1024 overflows.
+        delay_s = min(BACKOFF_MIN_S * 2.0 ** min(failures, 32), BACKOFF_MAX_S) * self._rng.uniform(0.5, 1.0)
+        self._release(key)
+        self.add_after(key, delay_s)
+        return delay_s
+
+    def _release(self, key: Key) -> None:
+        self._working.discard(key)
+        if key in self._waiting:
+            self._ready.append(key)
+            self._wakeup.set()
+
+    def _release_due(self) -> None:
+        now_s = self._clock.monotonic_s()
+        while (due_s := self.next_due_s()) is not None and due_s <= now_s:
+            _, _, key = heapq.heappop(self._later)
+            del self._due_s[key]
+            self.add(key)
+
+    async def _sleep(self) -> None:
+        due_s = self.next_due_s()
+        if due_s is None:
+            await self._wakeup.wait()
+            return
+        try:
+            async with asyncio.timeout(max(0.0, due_s - self._clock.monotonic_s())):
+                await self._wakeup.wait()
+        except TimeoutError:
+            return
