@@ -20,10 +20,10 @@ from onebox.knative.admission.revisions import (
     check_immutable,
     check_name_change,
     check_revision_spec,
+    check_scaling,
     check_template,
     default_revision_spec,
 )
-from onebox.knative.admission.scaling import check_scaling
 from onebox.knative.admission.traffic import check_traffic, default_traffic
 from onebox.knative.settings import ServingSettings, shipped_settings
 

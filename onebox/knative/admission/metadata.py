@@ -10,7 +10,7 @@ from controller.base.errors import FieldError
 from controller.base.json import JsonObject, JsonView
 from onebox.knative.admission import errors
 from onebox.knative.admission.words import dns_1035_problem
-from onebox.knative.durations import NANOSECONDS_PER_SECOND, parse_duration_ns
+from onebox.knative.duration import parse_duration_s
 from onebox.knative.names import (
     AUTOSCALING_PREFIX,
     CREATOR_ANNOTATION,
@@ -75,13 +75,13 @@ def check_whole_seconds(annotations: Mapping[str, str], annotation: AnnotationKe
         return
     word = key.rpartition("/")[2]
     try:
-        duration_ns = parse_duration_ns(value)
+        duration_s = parse_duration_s(value)
     except ValueError:
         yield errors.invalid(f"{path}.{key}", value)
         return
-    if duration_ns % NANOSECONDS_PER_SECOND:
+    if not duration_s.is_integer():
         yield errors.generic(f"{path}.{key}", f"{word}={value} is not at second precision")
-    elif duration_ns < 0:
+    elif duration_s < 0:
         yield errors.generic(f"{path}.{key}", f"{word}={value} must be positive")
 
 

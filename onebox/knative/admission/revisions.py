@@ -8,17 +8,16 @@ from typing import Any
 from controller.base.errors import FieldError
 from controller.base.json import JsonObject, JsonView
 from controller.base.names import child_name
+from controller.reconcile.diff import parse_quantity
 from onebox.knative.admission import errors
-from onebox.knative.admission.metadata import check_whole_seconds
 from onebox.knative.admission.pods import check_pod
 from onebox.knative.admission.probes import default_grpc_service, default_readiness_probe
-from onebox.knative.admission.scaling import check_scaling
 from onebox.knative.admission.volumes import WRITABLE_SOURCES
 from onebox.knative.admission.words import dns_1035_problem
-from onebox.knative.names import PROGRESS_DEADLINE
+from onebox.knative.autoscaler.annotations import validate_annotations
+from onebox.knative.autoscaler.settings import AutoscalerSettings
 from onebox.knative.settings import ServingSettings
 from onebox.knative.settings.defaults import RevisionDefaults
-from onebox.knative.settings.values import QUANTITY
 from onebox.knative.templates import render_template
 
 _TEMPLATE = "spec.template"
@@ -143,7 +142,13 @@ def check_template(template: JsonView, parent: JsonView, settings: ServingSettin
             yield errors.bad_key(path, key)
     yield from _check_revision_name(metadata, parent)
     yield from _check_queue_annotations(annotations, path)
-    yield from check_whole_seconds(annotations, PROGRESS_DEADLINE, path)
+
+
+def check_scaling(annotations: Mapping[str, str], path: str, settings: AutoscalerSettings) -> Iterator[FieldError]:
+    """What the autoscaler cannot work with; `path` is where the annotations are."""
+    for error in validate_annotations(annotations, settings):
+        for key in error.field.split(", "):
+            yield FieldError(field=f"{path}.{key}", message=error.message, cause=error.cause)
 
 
 def check_name_change(template: JsonView, old: JsonView) -> Iterator[FieldError]:
@@ -199,5 +204,5 @@ def _check_queue_annotations(annotations: Mapping[str, str], path: str) -> Itera
             if not 0.1 <= percentage <= 100:
                 yield errors.out_of_bounds(f"{path}[{key}]", annotations[key], 0.1, 100)
     for key in _QUANTITY_KEYS:
-        if key in annotations and not QUANTITY.fullmatch(annotations[key]):
+        if key in annotations and parse_quantity(annotations[key]) is None:
             yield errors.invalid(f"{path}[{key}]", annotations[key])

@@ -8,12 +8,12 @@ from importlib.resources import files
 
 import yaml
 
+from onebox.knative.autoscaler.settings import AutoscalerSettings, parse_autoscaler_settings
 from onebox.knative.settings.defaults import RevisionDefaults, parse_defaults
 from onebox.knative.settings.deployment import DeploymentSettings, parse_deployment
 from onebox.knative.settings.domain import DomainSettings, parse_domain
 from onebox.knative.settings.features import Feature, Features, parse_features
 from onebox.knative.settings.network import NetworkSettings, parse_network
-from onebox.knative.settings.scale import ScaleSettings, parse_scale
 
 __all__ = [
     "CONFIG_NAMESPACE",
@@ -23,7 +23,6 @@ __all__ = [
     "Features",
     "NetworkSettings",
     "RevisionDefaults",
-    "ScaleSettings",
     "ServingSettings",
     "parse_settings",
     "shipped_settings",
@@ -43,7 +42,7 @@ class ServingSettings:
     domain: DomainSettings = field(default_factory=DomainSettings)
     features: Features = field(default_factory=Features)
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    scale: ScaleSettings = field(default_factory=ScaleSettings)
+    scale: AutoscalerSettings = field(default_factory=AutoscalerSettings)
 
 
 def parse_settings(maps: ConfigData) -> ServingSettings:
@@ -54,7 +53,7 @@ def parse_settings(maps: ConfigData) -> ServingSettings:
         domain=parse_domain(maps.get("config-domain", {})),
         features=parse_features(maps.get("config-features", {})),
         network=parse_network(maps.get("config-network", {})),
-        scale=parse_scale(maps.get("config-autoscaler", {})),
+        scale=parse_autoscaler_settings(maps.get("config-autoscaler", {})),
     )
 
 

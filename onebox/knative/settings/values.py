@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import NoReturn
 
 from controller.base.errors import UserError
-from onebox.knative.durations import parse_duration_s
-
-QUANTITY = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
-"""Kubernetes' resource.Quantity as it is written."""
+from controller.reconcile.diff import parse_quantity
+from onebox.knative.duration import parse_duration_s
 
 
 class ConfigReader:
@@ -46,7 +43,7 @@ class ConfigReader:
 
     def quantity(self, key: str, default: str | None = None, *, old_key: str = "") -> str | None:
         raw = self.text(key, default or "", old_key=old_key)
-        if raw and not QUANTITY.fullmatch(raw):
+        if raw and parse_quantity(raw) is None:
             self.reject(key, raw, "must be a quantity such as 100m or 1Gi")
         return raw or None
 

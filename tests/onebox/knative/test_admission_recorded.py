@@ -16,7 +16,6 @@ pytestmark = needs_recordings
 
 WORDED_OTHERWISE = {
     "bad-tag": "Knative names the field spec.traffic.tag[0]; the field is spec.traffic[0].tag",
-    "initial-scale-zero": "Knative puts the explanation into the field's path",
     "port-udp": "Knative leaves the index of the port out",
     "host-port": "the schema refuses it before admission; admission alone would forbid it too",
     "lifecycle": "the schema refuses it before admission; admission alone would forbid it too",
