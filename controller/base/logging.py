@@ -33,6 +33,6 @@ def configure_logging(level: str = "info", *, component: str = "") -> None:
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """A logger whose lines carry `logger=name`."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    """A logger whose lines carry `source=name` (`logger` is taken by structlog itself)."""
+    logger: FilteringBoundLogger = structlog.get_logger(source=name)
     return logger

@@ -26,7 +26,7 @@ class ApiError(Exception):
     """An answer other than success. `status` is HTTP's code, `reason` and `causes` are those of Kubernetes' Status."""
 
     def __init__(self, status: int, reason: str, message: str, causes: tuple[FieldError, ...] = ()) -> None:
-        super().__init__(message)
+        Exception.__init__(self, message)  # Not super(): the families' constructors take other arguments.
         self.status = status
         self.reason = reason
         self.message = message
