@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import Field
 
+from controller.api.core import Container, PodSpec
 from controller.api.meta import ApiModel, Condition, Resource
 
 API_VERSION: Final = "serving.knative.dev/v1"
@@ -24,13 +25,18 @@ class TemplateMeta(ApiModel):
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
-class RevisionSpec(ApiModel):
-    """A pod spec with Knative's four fields; the pod's own fields ride along."""
+class RevisionSpec(PodSpec):
+    """A pod spec with Knative's four fields."""
 
     containerConcurrency: int | None = None
     timeoutSeconds: int | None = None
     responseStartTimeoutSeconds: int | None = None
     idleTimeoutSeconds: int | None = None
+
+    def serving_container(self) -> Container:
+        """The container that takes requests: the only one, or the one with a port."""
+        with_port = (container for container in self.containers if container.ports)
+        return next(with_port, self.containers[0] if self.containers else Container())
 
 
 class RevisionTemplate(ApiModel):

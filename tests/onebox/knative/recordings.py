@@ -12,6 +12,8 @@ from onebox.knative.settings import ServingSettings, parse_settings
 
 RECORDINGS = Path(__file__).parents[3] / "../shared/golden/knative"
 SERVICES = ("autoscaled", "h2c", "init", "local", "named", "plain", "rps")
+RECORDED_AT = "2026-11-20T12:00:00Z"
+RECORDED_UID = "<uid>"
 LONG = "long-name-that-goes-well-beyond-what-fits-in-a-label-value-abc"
 
 needs_recordings = pytest.mark.skipif(
@@ -35,8 +37,22 @@ def recorded_settings() -> ServingSettings:
 
 
 def load(path: str) -> list[dict[str, Any]]:
-    """The objects of one recorded file."""
-    return [loaded for loaded in yaml.safe_load_all((RECORDINGS / path).read_text()) if loaded]
+    """The objects of one recorded file; recorded times are placeholders, and become one time, as uids become one."""
+    text = (RECORDINGS / path).read_text().replace("<time>", RECORDED_AT)
+    objects = [loaded for loaded in yaml.load_all(text, Loader=_Loader) if loaded]
+    for loaded in objects:
+        loaded["metadata"]["uid"] = RECORDED_UID
+    return objects
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads times as text, as JSON has them."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def find(objects: list[dict[str, Any]], kind: str, name: str = "", *, group: str = "") -> dict[str, Any]:
