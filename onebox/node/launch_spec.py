@@ -1,0 +1,223 @@
+"""What to start for a container: program, arguments, environment and directory. (pure)"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller.base.errors import UserError
+from onebox.node.environment import CONFIG_ERROR, Surroundings, build_environment, expand, thread_limits
+from onebox.node.images import (
+    PROXY_MODULE,
+    ImageCommands,
+    Role,
+    embedding_container,
+    mapped_command,
+    role_of,
+    runtime_of,
+)
+from onebox.node.mounts import PathRewriter, build_mount_paths
+from onebox.node.ports import (
+    DATA_PORT,
+    DEFAULT_USER_PORT,
+    H2C_PORT,
+    STATS_PORT,
+    grpc_port,
+    http_port,
+    user_port,
+)
+from onebox.node.spec import QUEUE_PROXY, Container, Pod
+from onebox.processes import HOME_VARIABLE
+
+POD_VARIABLE = "LADLE_POD_UID"
+CONTAINER_VARIABLE = "LADLE_CONTAINER"
+LAUNCH_VARIABLE = "LADLE_LAUNCH"
+"""In the environment of every process of a pod, so that one can be found whose start was never written down."""
+_PROBE_VARIABLE = "SERVING_READINESS_PROBE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchSpec:
+    """One process to start. `module`: it is `python -m module argv`, and may be forked from `template`."""
+
+    launch: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    log: Path
+    module: str = ""
+    template: str = ""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The whole command line for a process that is not forked from a template."""
+        return (sys.executable, "-m", self.module, *self.argv) if self.module else self.argv
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the files of one pod are."""
+
+    home: Path
+    pod: Path
+    volumes: Mapping[str, Path]
+
+    def working_directory(self, container: Container) -> Path:
+        return self.pod / "containers" / container.name
+
+    def termination_log(self, container: Container, restarts: int) -> Path:
+        return self.working_directory(container) / f"termination-log-{restarts}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One start of one container: what differs from the start before."""
+
+    container: Container
+    launch: str
+    restarts: int
+    log: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodContext:
+    """All that a launch of a container of one pod is made from."""
+
+    pod: Pod
+    ports: Mapping[int, int]
+    places: Places
+    around: Surroundings
+    commands: ImageCommands
+    inherited: Mapping[str, str]
+    """Variables of the node's own environment that every process gets."""
+
+
+def build_launch(context: PodContext, start: Start) -> LaunchSpec:
+    """The process for a container; UserError where its environment, mounts or directory cannot be."""
+    container, role = start.container, role_of(context.pod, start.container, context.commands)
+    fixed = _fixed_variables(context, start, role)
+    own = build_environment(context.pod, container, context.around, fixed=fixed)
+    paths = build_mount_paths(container, context.places.volumes, own)
+    termination_log = str(context.places.termination_log(container, start.restarts))
+    rewriter = PathRewriter({**paths, container.termination_path: termination_log})
+    argv, module, template = _program(context, container, role)
+    variables = {**context.inherited, **_defaults(context, container), **own}
+    if _PROBE_VARIABLE in variables:
+        variables[_PROBE_VARIABLE] = rewrite_probe_port(variables[_PROBE_VARIABLE], context.ports)
+    return LaunchSpec(
+        launch=start.launch,
+        argv=rewriter.texts(expand(word, own) for word in argv),
+        env={**rewriter.values(variables), **fixed, "LADLE_TERMINATION_LOG": termination_log},
+        cwd=_directory(context, container, rewriter),
+        log=start.log,
+        module=module,
+        template=template,
+    )
+
+
+def _program(context: PodContext, container: Container, role: Role) -> tuple[tuple[str, ...], str, str]:
+    """Arguments, module and template."""
+    match role:
+        case Role.RUNTIME:
+            runtime = runtime_of(container)
+            assert runtime is not None
+            return container.args, runtime.module, runtime.template
+        case Role.PROXY:
+            return container.args, PROXY_MODULE, ""
+        case _:
+            command = container.command or mapped_command(container.image, context.commands)
+            return (*command, *container.args), "", ""
+
+
+def _fixed_variables(context: PodContext, start: Start, role: Role) -> dict[str, str]:
+    """What the node decides: identity and ports."""
+    pod, container = context.pod, start.container
+    fixed = {
+        HOME_VARIABLE: str(context.places.home),
+        POD_VARIABLE: pod.uid,
+        CONTAINER_VARIABLE: container.name,
+        LAUNCH_VARIABLE: start.launch,
+        "LADLE_HOST": "127.0.0.1",
+    }
+    if role is Role.PROXY or (role is Role.RUNTIME and pod.has_queue_proxy):
+        fixed |= _proxy_ports(context)
+    elif role is Role.RUNTIME:
+        fixed |= _runtime_ports(context, container)
+    if _serves(pod, container) and role is not Role.PROXY:
+        fixed["PORT"] = str(context.ports.get(user_port(container), user_port(container)))
+    return fixed
+
+
+def _serves(pod: Pod, container: Container) -> bool:
+    """Whether the container is told a port: it names one, or none does and it is the first."""
+    if container not in pod.containers:
+        return False
+    named = any(other.ports for other in pod.containers if other.name != QUEUE_PROXY)
+    return bool(container.ports) if named else container is pod.containers[0]
+
+
+def _proxy_ports(context: PodContext) -> dict[str, str]:
+    served = next(
+        (container for container in context.pod.containers if _is_user_container(context.pod, container)), None
+    )
+    behind = user_port(served) if served else DEFAULT_USER_PORT
+    variables = {
+        "LADLE_HTTP_PORT": str(context.ports[DATA_PORT]),
+        "LADLE_ADMIN_PORT": str(context.ports[STATS_PORT]),
+        "USER_PORT": str(context.ports.get(behind, behind)),
+    }
+    if H2C_PORT in context.ports:
+        variables["LADLE_GRPC_PORT"] = str(context.ports[H2C_PORT])
+    return variables
+
+
+def _is_user_container(pod: Pod, container: Container) -> bool:
+    return container.name != QUEUE_PROXY and _serves(pod, container)
+
+
+def _runtime_ports(context: PodContext, container: Container) -> dict[str, str]:
+    port, grpc = http_port(container), grpc_port(container)
+    variables = {"LADLE_HTTP_PORT": str(context.ports[port])} if port in context.ports else {}
+    if grpc is not None:
+        variables["LADLE_GRPC_PORT"] = str(context.ports[grpc])
+    return variables
+
+
+def _defaults(context: PodContext, container: Container) -> dict[str, str]:
+    """What a container's own variables override."""
+    defaults = {
+        "POD_NAME": context.pod.name,
+        "POD_NAMESPACE": context.pod.namespace,
+        "PYTHONUNBUFFERED": "1",  # A log that is read while the process runs must not lag behind.
+        **thread_limits(container),
+    }
+    if embedding_container(context.pod) is container:
+        proxy = context.pod.container(QUEUE_PROXY)
+        defaults |= build_environment(context.pod, proxy, context.around, fixed={})
+    return defaults
+
+
+def rewrite_probe_port(text: str, ports: Mapping[int, int]) -> str:
+    """A probe in JSON, with the port of this machine where it names a container port; anything else as it was."""
+    try:
+        probe = json.loads(text)
+    except ValueError:
+        return text
+    for handler in probe.values() if isinstance(probe, dict) else ():
+        if isinstance(handler, dict) and handler.get("port") in ports:
+            handler["port"] = ports[handler["port"]]
+    return json.dumps(probe)
+
+
+def _directory(context: PodContext, container: Container, rewriter: PathRewriter) -> Path:
+    if not container.working_dir:
+        return context.places.working_directory(container)
+    directory = Path(rewriter.text(container.working_dir))
+    if not directory.is_dir():
+        raise UserError(
+            CONFIG_ERROR, f"workingDir = {container.working_dir}, there is no such directory on this machine"
+        )
+    return directory

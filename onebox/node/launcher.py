@@ -1,0 +1,80 @@
+"""Starts processes: forked from a template where one runs, else as ordinary children.
+
+Either way a process gets a session of its own, exactly the environment that its spec names, and its log as stdout and
+stderr, so that it can go on when this node is killed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from controller.base.logging import get_logger
+from onebox.home import Home
+from onebox.node.launch_spec import LaunchSpec
+from onebox.node.process import RunningProcess, start_child
+from onebox.node.template import Template
+from onebox.processes import ProcessId
+
+log = get_logger(__name__)
+
+
+class StartError(Exception):
+    """The program could not be executed; the message is for the container's status."""
+
+
+class Launcher:
+    """Starts and adopts processes. `templates` by name; one that is not up is passed over."""
+
+    def __init__(self, templates: Mapping[str, Template]) -> None:
+        self._templates = templates
+        self._missed: set[str] = set()
+
+    @classmethod
+    def for_home(cls, home: Home, preloads: Mapping[str, tuple[str, ...]], inherited: Mapping[str, str]) -> Launcher:
+        templates = (Template(home, name, modules, inherited=inherited) for name, modules in preloads.items())
+        return cls({template.name: template for template in templates})
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        return tuple(self._templates.values())
+
+    async def start(self, spec: LaunchSpec) -> RunningProcess:
+        """The process, which may have ended already; StartError where there is nothing to execute."""
+        spec.cwd.mkdir(parents=True, exist_ok=True)
+        spec.log.parent.mkdir(parents=True, exist_ok=True)
+        output = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            forked = await self._fork(spec, output)
+            return forked or _spawn(spec, output)
+        finally:
+            os.close(output)
+
+    def adopt(self, identity: ProcessId) -> RunningProcess | None:
+        """A process that an earlier node started; None where it has ended."""
+        template = next((template for template in self.templates if template.knows(identity.pid)), None)
+        return RunningProcess.adopt(identity, template.exit_code if template else None)
+
+    async def _fork(self, spec: LaunchSpec, output: int) -> RunningProcess | None:
+        template = self._templates.get(spec.template)
+        if template is None:
+            return None
+        identity = await template.fork(spec, output)
+        if identity is None:
+            if template.name not in self._missed:
+                self._missed.add(template.name)
+                log.warning(
+                    "template not ready, started an ordinary process", template=template.name, module=spec.module
+                )
+            return None
+        self._missed.discard(template.name)
+        return RunningProcess.of_fork(identity, template.exit_code)
+
+
+def _spawn(spec: LaunchSpec, output: int) -> RunningProcess:
+    try:
+        return RunningProcess.of_child(start_child(spec.command, env=spec.env, cwd=spec.cwd, output=output))
+    except FileNotFoundError:
+        raise StartError(f'exec: "{spec.command[0]}": executable file not found in $PATH') from None
+    except OSError as error:
+        raise StartError(f'exec: "{spec.command[0]}": {error.strerror or error}') from None

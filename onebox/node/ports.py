@@ -1,0 +1,143 @@
+"""Loopback ports for the ports of pods.
+
+All pods share 127.0.0.1, so each port of a container gets a port of its own; who wants to reach the pod learns it from
+the annotation `onebox.ladle.dev/ports`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterable, Mapping
+
+from controller.base.errors import TransientError
+from onebox.node.images import embedding_container
+from onebox.node.probe_spec import GrpcCheck, Handler, HttpGet, TcpSocket
+from onebox.node.spec import Container, Pod
+
+PORTS_ANNOTATION = "onebox.ladle.dev/ports"
+FIRST_PORT = 20000
+LAST_PORT = 29999
+"""Below Linux's ephemeral range (32768 and up), where an outgoing connection could take a port before its server does."""
+
+DATA_PORT = 8012
+H2C_PORT = 8013
+ADMIN_PORT = 8022
+STATS_PORT = 9090
+"""Knative's ports of the queue-proxy. On onebox the admin page and the statistics are on one port."""
+DEFAULT_USER_PORT = 8080
+"""Knative's default for a container that names no port."""
+
+
+class PortPool:
+    """Hands out ports of the range in a circle, so that one which was just given back is not used again at once."""
+
+    def __init__(self, *, first: int = FIRST_PORT, last: int = LAST_PORT, start: int | None = None) -> None:
+        self._first, self._count = first, last - first + 1
+        self._next = (start or 0) % self._count
+        self._taken: set[int] = set()
+
+    def reserve(self, ports: Iterable[int]) -> None:
+        """Marks ports as used that a pod had before this process started."""
+        self._taken.update(ports)
+
+    def take(self) -> int:
+        """A port that no pod has and nobody listens on; TransientError where all are taken."""
+        for _ in range(self._count):
+            port = self._first + self._next
+            self._next = (self._next + 1) % self._count
+            if port not in self._taken and _is_free(port):
+                self._taken.add(port)
+                return port
+        raise TransientError(f"all {self._count} ports from {self._first} are taken")
+
+    def release(self, ports: Iterable[int]) -> None:
+        self._taken.difference_update(ports)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def wanted_ports(pod: Pod) -> tuple[int, ...]:
+    """The container ports of a pod that need a port on this machine, each once."""
+    ports = dict.fromkeys(port.number for container in pod.all_containers for port in container.ports)
+    if pod.has_queue_proxy:
+        ports |= dict.fromkeys((DATA_PORT, STATS_PORT))
+    else:
+        ports |= dict.fromkeys(http_port(container) for container in pod.containers[:1])
+    return tuple(ports)
+
+
+def allocate(pod: Pod, pool: PortPool) -> dict[int, int]:
+    """The pod's ports on this machine. With hostNetwork they are the container's own."""
+    wanted = wanted_ports(pod)
+    if pod.host_network:
+        return {port: port for port in wanted}
+    aliases = _aliases(pod)
+    mapping = {port: pool.take() for port in wanted if port not in aliases}
+    return mapping | {port: mapping[target] for port, target in aliases.items()}
+
+
+def _aliases(pod: Pod) -> dict[int, int]:
+    """The server port of a runtime with the queue-proxy inside is the queue-proxy's: nothing listens behind it."""
+    container = embedding_container(pod)
+    if container is None:
+        return {}
+    wanted = wanted_ports(pod)
+    own = {
+        port.number: H2C_PORT if _speaks_h2c(port.name) and H2C_PORT in wanted else DATA_PORT
+        for port in container.ports
+    }
+    return {port: target for port, target in own.items() if port != target}
+
+
+def _speaks_h2c(name: str) -> bool:
+    return name == "h2c" or name.startswith(("h2c-", "grpc"))
+
+
+def user_port(container: Container) -> int:
+    """The port that the container is meant to serve on: the first that it names for HTTP, else the first."""
+    return _http_port(container) or (container.ports[0].number if container.ports else DEFAULT_USER_PORT)
+
+
+def http_port(container: Container) -> int:
+    """The port that a runtime serves HTTP on, also where its container names only one for gRPC."""
+    return _http_port(container) or DEFAULT_USER_PORT
+
+
+def _http_port(container: Container) -> int | None:
+    return next((port.number for port in container.ports if not _speaks_h2c(port.name)), None)
+
+
+def grpc_port(container: Container) -> int | None:
+    """The port that the container is meant to serve gRPC on, by its name; None where it has none."""
+    return next((port.number for port in container.ports if _speaks_h2c(port.name)), None)
+
+
+def actual_port(container: Container, wanted: int | str, ports: Mapping[int, int]) -> int:
+    """The port on this machine for a port number or name of a container; ValueError for an unknown name."""
+    if isinstance(wanted, str) and not wanted.isdecimal():
+        named = next((port.number for port in container.ports if port.name == wanted), None)
+        if named is None:
+            raise ValueError(f"container {container.name} has no port named {wanted}")
+        wanted = named
+    number = int(wanted)
+    if number == ADMIN_PORT and number not in ports:
+        number = STATS_PORT
+    return ports.get(number, number)
+
+
+def port_of(handler: Handler) -> int | str | None:
+    """The port that a probe or hook goes to; None where it goes to none."""
+    return handler.port if isinstance(handler, HttpGet | TcpSocket | GrpcCheck) else None
+
+
+def ports_annotation(ports: Mapping[int, int]) -> str:
+    return json.dumps({str(port): actual for port, actual in sorted(ports.items())})
