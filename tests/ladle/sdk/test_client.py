@@ -42,7 +42,7 @@ def server() -> Iterator[ThreadingHTTPServer]:
     Recorder.script.clear()
     Recorder.seen.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as running:
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         yield running
         running.shutdown()
