@@ -1,0 +1,36 @@
+"""Kubernetes' words for what is wrong with a field, as kubectl users know them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controller.base.errors import FieldError
+
+
+def invalid(field: str, value: object, rule: str) -> FieldError:
+    """A value outside of what the field allows: `rule` is a phrase such as `must be in [0, 100]`."""
+    shown = f'"{value}"' if isinstance(value, str) else str(value)
+    return FieldError(field=field, message=f"Invalid value: {shown}: {rule}")
+
+
+def required(field: str, why: str = "") -> FieldError:
+    """A field that must be set."""
+    return FieldError(field=field, message="Required value" + (f": {why}" if why else ""), cause="FieldValueRequired")
+
+
+def forbidden(field: str, why: str) -> FieldError:
+    """A field that must not be set here."""
+    return FieldError(field=field, message=f"Forbidden: {why}", cause="FieldValueForbidden")
+
+
+def not_supported(field: str, value: object, allowed: Iterable[str]) -> FieldError:
+    """A word that is none of those that the field knows."""
+    words = ", ".join(f'"{word}"' for word in allowed)
+    return FieldError(
+        field=field, message=f'Unsupported value: "{value}": supported values: {words}', cause="FieldValueNotSupported"
+    )
+
+
+def duplicate(field: str, value: object) -> FieldError:
+    """A value that may stand there once."""
+    return FieldError(field=field, message=f'Duplicate value: "{value}"', cause="FieldValueDuplicate")
