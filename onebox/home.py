@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,6 +33,10 @@ class OneboxSettings:
     envoy_admin_port: int = 9901
     """Port of Envoy's admin page (Envoy's own example)."""
     log_level: str = "info"
+
+    def with_ports(self, ports: Mapping[str, int]) -> OneboxSettings:
+        """The same settings with these ports, by field name."""
+        return OneboxSettings(**{**asdict(self), **ports})
 
 
 @dataclass(frozen=True, slots=True)

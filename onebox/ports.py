@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Mapping
-from dataclasses import replace
 
 import psutil
 
@@ -42,7 +41,7 @@ def check_ports(settings: OneboxSettings) -> OneboxSettings:
         port = getattr(settings, name)
         if port in taken or not is_free(port):
             port = _free_port(taken)
-            settings = replace(settings, **{name: port})
+            settings = settings.with_ports({name: port})
         taken.add(port)
     return settings
 
@@ -54,7 +53,7 @@ def owner_of(port: int) -> str:
     except psutil.AccessDenied:
         return " by a process of another user"
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
             if connection.pid is None:
                 return " by a process of another user"
             return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"

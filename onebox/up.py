@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from controller.base.errors import TransientError
@@ -50,7 +51,7 @@ def prepare(home: Home, *, api_port: int | None, gateway_port: int | None) -> On
     """
     settings = _stored_settings(home)
     asked = {"api_port": api_port, "gateway_port": gateway_port}
-    settings = replace(settings, **{name: port for name, port in asked.items() if port is not None})
+    settings = settings.with_ports({name: port for name, port in asked.items() if port is not None})
     if not _leftovers(home):  # What still runs from an earlier supervisor holds its own ports.
         settings = check_ports(settings)
     home.root.mkdir(parents=True, exist_ok=True)
@@ -91,16 +92,15 @@ def start_supervisor(home: Home) -> int:
     return process.pid
 
 
-def wait_until_up(
-    home: Home, settings: OneboxSettings, *, on_ready: Callable[[str], None] = lambda _what: None
-) -> None:
+def wait_until_up(home: Home, settings: OneboxSettings, *, on_ready: Callable[[str], None]) -> None:
     """Returns when the API and the gateway answer; TransientError with the last log lines where they do not in time."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
-    for what, log_name, answers in (
-        ("API server", "apiserver", lambda: api_answers(home, settings)),
-        ("gateway", "envoy", lambda: gateway_answers(settings)),
-        ("control plane", "engine", lambda: installed(home, settings)),
-    ):
+    parts: tuple[tuple[str, str, Callable[[], bool]], ...] = (
+        ("API server", "apiserver", partial(api_answers, home, settings)),
+        ("gateway", "envoy", partial(gateway_answers, settings)),
+        ("control plane", "engine", partial(installed, home, settings)),
+    )
+    for what, log_name, answers in parts:
         while not answers():
             if time.monotonic() > deadline_s:
                 tail = _tail(home.logs / f"{log_name}.log")

@@ -81,8 +81,8 @@ def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any], folder: Path) -> s
 
 
 def _content(section: Mapping[str, Any], name: str, folder: Path) -> bytes | None:
-    if data := section.get(f"{name}-data"):
+    data: str | None = section.get(f"{name}-data")
+    file: str | None = section.get(name)
+    if data:
         return base64.b64decode(data)
-    if file := section.get(name):
-        return (folder / file).read_bytes()
-    return None
+    return (folder / file).read_bytes() if file else None
