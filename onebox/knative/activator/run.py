@@ -1,0 +1,97 @@
+"""The activator as a whole: informers, the link to the autoscaler, the server, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import signal
+from dataclasses import dataclass
+
+from controller.base.clock import Clock, SystemClock
+from controller.base.logging import get_logger
+from controller.kube.client import KubeClient
+from controller.kube.informer import Informer
+from controller.kube.resources import ENDPOINTS, REVISIONS
+from onebox.home import Home
+from onebox.knative.activator.forward import Forwarder
+from onebox.knative.activator.limits import Limits
+from onebox.knative.activator.load import LoadLink
+from onebox.knative.activator.pods import PodPool
+from onebox.knative.activator.probes import Prober
+from onebox.knative.activator.server import ActivatorServer
+from onebox.knative.activator.targets import Targets
+from onebox.knative.stats_link import socket_path
+
+log = get_logger(__name__)
+
+
+async def run(home: Home) -> None:
+    """Holds and forwards requests until SIGTERM, then until those that it has are answered."""
+    _raise_open_files()
+    clock, rng = SystemClock(), random.Random()  # noqa: S311  # Chooses pods, not secrets.
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with KubeClient.open(home.component_kubeconfig("activator"), user_agent="ladle-activator") as client:
+        revisions = Informer(client, REVISIONS, clock=clock, rng=rng)
+        endpoints = Informer(client, ENDPOINTS, clock=clock, rng=rng)
+        async with asyncio.TaskGroup() as group:
+            background = [group.create_task(informer.run()) for informer in (revisions, endpoints)]
+            activator = await start(home, group, revisions=revisions, endpoints=endpoints, clock=clock, rng=rng)
+            background.extend(activator.background)
+            await stop.wait()
+            log.info("draining")
+            await activator.server.drain()
+            for task in background:
+                task.cancel()
+            activator.pool.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activator:
+    """A running activator."""
+
+    server: ActivatorServer
+    pool: PodPool
+    port: int
+    background: tuple[asyncio.Task[None], ...]
+    """Runs until cancelled."""
+
+
+async def start(
+    home: Home,
+    group: asyncio.TaskGroup,
+    *,
+    revisions: Informer,
+    endpoints: Informer,
+    clock: Clock,
+    rng: random.Random,
+) -> Activator:
+    """Starts it in this group; it listens when this returns."""
+    limits = Limits()
+    targets = Targets(revisions, endpoints, rng=rng)
+    targets.watch()
+    load = LoadLink(socket_path(home), clock)
+    pool = PodPool(clock, limits)
+    prober = Prober(pool, group)
+    forwarder = Forwarder(targets, load, pool=pool, prober=prober, limits=limits, clock=clock)
+    server = ActivatorServer(forwarder, load, group, limits=limits, clock=clock)
+    port = await server.listen("127.0.0.1", home.settings().activator_port)
+    log.info("listening", port=port)
+    background = (group.create_task(load.run()), group.create_task(_sweep_forever(server, pool, limits)))
+    return Activator(server=server, pool=pool, port=port, background=background)
+
+
+async def _sweep_forever(server: ActivatorServer, pool: PodPool, limits: Limits) -> None:
+    while True:
+        await asyncio.sleep(limits.sweep_s)
+        server.sweep()
+        pool.sweep()
+
+
+def _raise_open_files() -> None:
+    # Every request that waits holds a socket; the usual soft limit of 1024 is for programs that use select().
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
