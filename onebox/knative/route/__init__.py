@@ -1,0 +1,1 @@
+"""Routes: which revisions get which share of the requests under which names, as Istio's VirtualService."""

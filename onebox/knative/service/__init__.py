@@ -1,0 +1,1 @@
+"""Knative Services: a Configuration and a Route, and what both say."""
