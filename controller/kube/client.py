@@ -94,6 +94,10 @@ class KubeClient:
         """The object; NotFound where there is none."""
         return await self._request("GET", resource.path(namespace, name))
 
+    async def read(self, path: str) -> JsonObject:
+        """What the server answers at this path: discovery, versions; for objects there is `get`."""
+        return await self._request("GET", path)
+
     async def list(
         self,
         resource: ResourceType,

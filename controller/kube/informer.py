@@ -37,13 +37,15 @@ HEALTHY_WATCH_S = 5.0
 log = get_logger(__name__)
 
 OnChange = Callable[[Change], None]
+Keep = Callable[[JsonView], JsonView]
 
 
 class Informer:
     """Objects of one kind that match the selectors, as of now or a moment ago.
 
     Objects are shared with all readers: nobody may change them. Subscribers run in the informer's loop, must not block, and
-    see each change once, in order; those that come after the first list see what is there as ADDED.
+    see each change once, in order; those that come after the first list see what is there as ADDED. Where a reader needs
+    only a part of each object, `keep` returns that part (metadata at least) and the rest costs no memory.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Informer:
         field_selector: str = "",
         clock: Clock,
         rng: random.Random,
+        keep: Keep | None = None,
     ) -> None:
         self.resource = resource
         self._client = client
@@ -63,6 +66,7 @@ class Informer:
         self._selectors = {"label_selector": label_selector, "field_selector": field_selector}
         self._clock = clock
         self._rng = rng
+        self._keep = keep
         self._store = Store()
         self._synced = asyncio.Event()
         self._subscribers: list[OnChange] = []
@@ -116,12 +120,12 @@ class Informer:
 
     def remember(self, obj: JsonView) -> None:
         """Takes the answer to a write of our own: readers see it at once, and no late event takes it back."""
-        self._publish(self._store.remember(obj))
+        self._publish(self._store.remember(self._part(obj)))
 
     async def _list(self) -> str:
         found = await self._client.list(self.resource, self._namespace, **self._selectors)
         version = int(found.resource_version) if found.resource_version.isdecimal() else 0
-        self._publish(self._store.replace(found.items, version))
+        self._publish(self._store.replace(map(self._part, found.items), version))
         self._synced.set()
         return found.resource_version
 
@@ -149,7 +153,10 @@ class Informer:
         if event.type is WatchType.BOOKMARK:
             self._store.pass_version(version_of(event.object))
         else:
-            self._publish(self._store.observe(event.object, deleted=event.type is WatchType.DELETED))
+            self._publish(self._store.observe(self._part(event.object), deleted=event.type is WatchType.DELETED))
+
+    def _part(self, item: JsonView) -> JsonView:
+        return self._keep(item) if self._keep else item
 
     async def _back_off(self) -> None:
         # Full jitter on the upper half: clients that failed together do not come back together.

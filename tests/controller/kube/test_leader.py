@@ -59,7 +59,7 @@ async def test_one_leads_and_the_other_follows_when_it_stops(connection: Connect
 
 
 async def _renewed(connection: Connection) -> bool:
-    return lease(connection)["renewTime"] != lease(connection)["acquireTime"]
+    return bool(lease(connection)["renewTime"] != lease(connection)["acquireTime"])
 
 
 async def test_a_silent_leader_is_replaced_after_its_lease(connection: Connection) -> None:

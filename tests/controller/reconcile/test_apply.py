@@ -17,7 +17,7 @@ from controller.kube.events import EventRecorder
 from controller.kube.informer import Informer
 from controller.kube.resources import CONFIG_MAPS, PODS
 from controller.reconcile.apply import Applier
-from controller.reconcile.diff import Apply, Delete, Finalizers, Status, Tell
+from controller.reconcile.diff import Apply, Delete, Finalizers, Status, Tell, Write
 from controller.reconcile.plan import Child, Event
 from tests.controller.kube.scripted_api import Connection, connected, status
 
@@ -60,7 +60,7 @@ async def a_world(folder: Path) -> AsyncIterator[World]:
 
 async def test_writes_are_done_in_order_and_seen_by_the_caches_at_once(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        writes = [
+        writes: list[Write] = [
             Finalizers(("f",), world.owner["metadata"]["resourceVersion"]),
             Apply(child(x="1")),
             Status({"status": {"a": 2}}),

@@ -104,7 +104,7 @@ def test_differences(
     assert differs(wanted(desired), applied(live, fields), field_manager=MANAGER) is expected, why
 
 
-PORTS = {"f:ports": {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}, "f:name": {}}}}
+PORTS: dict[str, Any] = {"f:ports": {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}, "f:name": {}}}}
 
 
 @pytest.mark.parametrize(
