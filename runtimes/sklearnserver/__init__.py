@@ -1,0 +1,1 @@
+"""scikit-learn models: one .joblib, .pkl or .pickle file."""

@@ -1,0 +1,99 @@
+"""The second port of a pod: what the autoscaler reads each second, and the drain that the node asks for.
+
+GET /metrics          the last whole second of concurrency: Knative's Stat as protobuf, or JSON
+GET /wait-for-drain   starts the drain, answers when it is quiet
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+from ladle.clock import Clock
+from ladle.protocol.json import encode
+from ladle.server.drain import Drainer
+from ladle.server.http.application import Answer
+from ladle.server.http.messages import TEXT, Request, Response
+from ladle.server.stats import REPORT_PERIOD_S, ConcurrencyStats, Report
+
+PROTOBUF = b"application/protobuf"
+_DOUBLE = struct.Struct("<d")
+_WIRE_DOUBLE = 1
+_WIRE_BYTES = 2
+
+
+class StatsReporter:
+    """Closes a period of the statistics every second and keeps the last one."""
+
+    def __init__(self, stats: ConcurrencyStats, *, clock: Clock, pod: str) -> None:
+        self._stats = stats
+        self._clock = clock
+        self._pod = pod
+        self._began_s = clock.monotonic_s()
+        self._report = Report()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(REPORT_PERIOD_S, self._close_period)
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _close_period(self) -> None:
+        self._report = self._stats.report(self._clock.monotonic_s())
+        self._timer = self._loop.call_later(REPORT_PERIOD_S, self._close_period)
+
+    def answer(self, request: Request) -> Response:
+        """The last whole period, in the form that the client accepts."""
+        uptime_s = self._clock.monotonic_s() - self._began_s
+        if PROTOBUF in request.headers.get(b"accept", b""):
+            return Response(200, encode_stat(self._pod, self._report, uptime_s), content_type=PROTOBUF)
+        return Response(200, encode(stat_json(self._pod, self._report, uptime_s)))
+
+
+def stat_json(pod: str, report: Report, uptime_s: float) -> dict[str, object]:
+    """Knative's Stat with names; counts are per second, since a period is one."""
+    return {
+        "pod": pod,
+        "average_concurrent_requests": report.average_concurrency,
+        "average_proxied_concurrent_requests": report.average_proxied_concurrency,
+        "request_count": float(report.request_count),
+        "proxied_request_count": float(report.proxied_request_count),
+        "process_uptime_s": uptime_s,
+    }
+
+
+def encode_stat(pod: str, report: Report, uptime_s: float) -> bytes:
+    """Knative's Stat message (spec/knative.md 3.8): strings and doubles only, so it needs no protobuf library."""
+    numbers = (
+        report.average_concurrency,
+        report.average_proxied_concurrency,
+        float(report.request_count),
+        float(report.proxied_request_count),
+        uptime_s,
+    )
+    name = pod.encode()
+    message = bytes([1 << 3 | _WIRE_BYTES, len(name)]) + name if name else b""
+    for field, value in enumerate(numbers, start=2):
+        if value:  # proto3 leaves zeros out.
+            message += bytes([field << 3 | _WIRE_DOUBLE]) + _DOUBLE.pack(value)
+    return message
+
+
+class AdminHandler:
+    """An http Handler for the admin port."""
+
+    def __init__(self, reporter: StatsReporter, drainer: Drainer) -> None:
+        self._reporter = reporter
+        self._drainer = drainer
+
+    def __call__(self, request: Request) -> Answer:
+        match request.path:
+            case "/metrics":
+                return self._reporter.answer(request)
+            case "/wait-for-drain":
+                return self._wait()
+            case _:
+                return Response(404, b"404 page not found\n", content_type=TEXT)
+
+    async def _wait(self) -> Response:
+        await self._drainer.wait()
+        return Response(200, content_type=b"")

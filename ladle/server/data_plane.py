@@ -1,0 +1,96 @@
+"""What a model server does, whichever protocol asks: one set of answers for V1, V2 over REST, and gRPC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ladle.errors import Unsupported
+from ladle.protocol.messages import InferRequest, ModelMetadata
+from ladle.server.eventually import Eventually
+from ladle.server.repository import ModelRepository, ModelState
+
+EXTENSIONS = ("model_repository_extension", "model_repository", "binary_tensor_data")
+"""KServe's name for the repository extension, and the names that the protocol's documents use."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetadata:
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One model of the repository, as its index lists it."""
+
+    name: str
+    state: ModelState
+    reason: str
+    version: str = ""
+
+
+class DataPlane:
+    """Answers for the models of one repository; raises the errors of `ladle.errors`."""
+
+    def __init__(self, repository: ModelRepository) -> None:
+        self.repository = repository
+
+    def live(self) -> bool:
+        """Whether the process answers at all."""
+        return True
+
+    def ready(self) -> bool:
+        """Whether every model is loaded."""
+        return self.repository.ready
+
+    def model_ready(self, name: str) -> bool:
+        """Whether this model is loaded; ModelNotFound."""
+        return self.repository.find(name).ready
+
+    def server_metadata(self) -> ServerMetadata:
+        return ServerMetadata("ladle", server_version(), EXTENSIONS)
+
+    def model_metadata(self, name: str) -> ModelMetadata:
+        """What the model takes and gives; before it is loaded, its name alone."""
+        return self.repository.find(name).metadata
+
+    def index(self, *, only_ready: bool = False) -> list[IndexEntry]:
+        """Every model with its state."""
+        return [
+            IndexEntry(served.model.name, served.state, served.detail)
+            for served in self.repository.served()
+            if served.ready or not only_ready
+        ]
+
+    def predict(self, request: InferRequest) -> Eventually[Any]:
+        """What the model answered, in whatever form it did."""
+        served = self.repository.find_ready(request.model_name)
+        return served.runner.call(served.model.predict, request)
+
+    def explain(self, request: InferRequest) -> Eventually[Any]:
+        """The model's explanation."""
+        served = self.repository.find_ready(request.model_name)
+        return served.runner.call(served.model.explain, request)
+
+    async def load(self, name: str) -> None:
+        """Loads a model; raises what its load raises."""
+        await self.repository.load(name)
+
+    async def unload(self, name: str) -> None:
+        await self.repository.unload(name)
+
+    def refuse_version(self, name: str, model_version: str) -> None:
+        """Models have one version, without a name; Unsupported for any other."""
+        if model_version:
+            raise Unsupported(f"Model with name {name} has no versions, got {model_version}")
+
+
+def server_version() -> str:
+    """The version of this package; "0" where it runs without being installed."""
+    try:
+        return version("ladle")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,123 @@
+"""Where a model's code runs: in the loop when it takes microseconds, in a thread when it does not.
+
+A hop to a thread and back costs 60-100 µs (measured), as much as a small model itself; a slow model in the loop would
+stop everything else. Nobody knows beforehand, so time decides, for each size of request apart: a thread first, the loop
+once its running mean stays under a millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from ladle.clock import Clock
+from ladle.protocol.messages import InferRequest
+from ladle.server.eventually import Eventually
+
+INLINE_S_MAX = 0.001
+"""Longest mean duration in the loop: a request's worth of other work. A choice of ours."""
+_SAMPLE_S_MAX = 4 * INLINE_S_MAX
+"""A single outlier (the scheduler, a collection) counts at most this much: two of them do not move a quick model out."""
+_WEIGHT = 0.1
+"""Of the newest sample in the mean."""
+_SIZE_CLASSES = 64
+"""One for each power of two of a body's size."""
+
+
+class Runner:
+    """Runs the functions of one model."""
+
+    def __init__(self, clock: Clock, *, threads: int, observe: Callable[[float], None]) -> None:
+        """`threads` of the model may run at once; 1 for one that is not thread-safe. `observe` hears each duration."""
+        self._clock = clock
+        self._threads = threads
+        self._observe = observe
+        self._pool: ThreadPoolExecutor | None = None
+        self._mean_s = [_SAMPLE_S_MAX] * _SIZE_CLASSES
+        self._in_threads: set[Future[tuple[Any, Exception | None, float]]] = set()
+        """Calls that are in a thread or wait for one. Changed by those threads too: adding and discarding are atomic."""
+
+    def call(self, function: Callable[[InferRequest], Any], request: InferRequest) -> Eventually[Any]:
+        """What the function returns; a coroutine where that takes a thread, or the function is one."""
+        if inspect.iscoroutinefunction(function):
+            coroutine: Coroutine[Any, Any, Any] = self._await(function, request)
+            return coroutine
+        size_class = request.size_bytes.bit_length()
+        # One thread means that the model must not run twice at once: then the loop has to wait for that thread too.
+        if self._mean_s[size_class] > INLINE_S_MAX or (self._threads == 1 and self._in_threads):
+            return self._in_thread(function, request, size_class)
+        began_s = self._clock.monotonic_s()
+        try:
+            return function(request)
+        finally:
+            self._record(size_class, self._clock.monotonic_s() - began_s)
+
+    def close(self) -> None:
+        """Ends the threads when they are done."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _await(self, function: Callable[[InferRequest], Any], request: InferRequest) -> Any:
+        began_s = self._clock.monotonic_s()
+        try:
+            return await function(request)
+        finally:
+            self._observe(self._clock.monotonic_s() - began_s)
+
+    async def _in_thread(self, function: Callable[[InferRequest], Any], request: InferRequest, size_class: int) -> Any:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="predict")
+        future = self._pool.submit(self._timed, function, request)
+        self._in_threads.add(future)
+        # At the thread's own end, not the waiting's: who stops waiting does not stop the model.
+        future.add_done_callback(self._in_threads.discard)
+        result, error, took_s = await asyncio.wrap_future(future)
+        self._record(size_class, took_s)
+        if error is not None:
+            raise error
+        return result
+
+    def _timed(
+        self, function: Callable[[InferRequest], Any], request: InferRequest
+    ) -> tuple[Any, Exception | None, float]:
+        began_s = self._clock.monotonic_s()
+        try:
+            return function(request), None, self._clock.monotonic_s() - began_s
+        except Exception as error:  # noqa: BLE001  # Carried to the loop with its duration and raised there.
+            return None, error, self._clock.monotonic_s() - began_s
+
+    def _record(self, size_class: int, took_s: float) -> None:
+        self._observe(took_s)
+        mean_s = self._mean_s[size_class]
+        self._mean_s[size_class] = mean_s + _WEIGHT * (min(took_s, _SAMPLE_S_MAX) - mean_s)
+
+
+async def in_daemon_thread(function: Callable[[], None]) -> None:
+    """Runs `function` in a thread that does not keep the process from ending: a load of minutes must not outlive SIGTERM."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def body() -> None:
+        error: BaseException | None = None
+        try:
+            function()
+        except BaseException as raised:  # noqa: BLE001  # Carried to whoever waits.
+            error = raised
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+            loop.call_soon_threadsafe(settle, error)
+
+    threading.Thread(target=body, name="load", daemon=True).start()
+    await done

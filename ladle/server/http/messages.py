@@ -1,0 +1,148 @@
+"""Requests and responses as values, and the bytes of a response's head."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Protocol, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from ladle.server.http.body import BodyStream
+
+Header: TypeAlias = tuple[bytes, bytes]
+"""Name in lower case, and value, as they came."""
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+JSON = b"application/json"
+OCTETS = b"application/octet-stream"
+TEXT = b"text/plain; charset=utf-8"
+NO_SNIFF: Header = (b"x-content-type-options", b"nosniff")
+_BODILESS_STATUSES = frozenset({204, 304})
+
+
+class Request:
+    """One request. `headers` joins repeated ones with a comma; `raw_headers` has them all, in order."""
+
+    __slots__ = (
+        "arrived_s",
+        "body",
+        "headers",
+        "keep_alive",
+        "method",
+        "query",
+        "raw_headers",
+        "stream",
+        "target",
+        "version",
+    )
+
+    def __init__(self, method: str, target: bytes, raw_headers: list[Header]) -> None:
+        self.method = method
+        self.target = target
+        self.raw_headers = raw_headers
+        self.headers = join_headers(raw_headers)
+        self.version = "1.1"
+        self.keep_alive = True
+        self.arrived_s = 0.0
+        self.body: Buffer = b""
+        """The whole body, where the server collects bodies."""
+        self.stream: BodyStream | None = None
+        """The body as it comes, where the server streams them."""
+
+    @property
+    def path(self) -> str:
+        """The decoded path, without the query. A target in absolute form loses its scheme and host."""
+        path = self.target.partition(b"?")[0]
+        if not path.startswith(b"/") and b"://" in path:
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        return path.decode("utf-8", "replace")
+
+    def header(self, name: bytes) -> str:
+        """The value of a header by its lower-case name; "" where it is missing."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+def join_headers(raw: list[Header]) -> dict[bytes, bytes]:
+    """By name; values of repeated headers joined as RFC 9110 5.3 says."""
+    headers = dict(raw)
+    if len(headers) != len(raw):
+        headers = {}
+        for name, value in raw:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
+
+
+class ByteStream(Protocol):
+    """The pieces of a body. `aclose` is always called, also on a stream of which nothing was read."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Response:
+    """One answer: `body` in one piece or several, or a `stream` of pieces whose number is not known yet."""
+
+    __slots__ = ("body", "close", "content_type", "headers", "status", "stream")
+
+    def __init__(
+        self,
+        status: int,
+        body: Buffer | tuple[Buffer, ...] = b"",
+        *,
+        content_type: bytes = JSON,
+        headers: tuple[Header, ...] = (),
+        stream: ByteStream | None = None,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers
+        self.stream = stream
+        self.close = False
+        """Whether the connection ends with this answer."""
+
+
+def text(status: int, message: str) -> Response:
+    """What Go's http.Error writes, which is what Knative's proxies answer: the text, a newline, no sniffing."""
+    return Response(status, f"{message}\n".encode(), content_type=TEXT, headers=(NO_SNIFF,))
+
+
+def render_head(response: Response, length: int | None, *, keep_alive: bool, version: str, date: bytes) -> bytes:
+    """The bytes before the body; `length` None for a body of unknown length (chunked, or until close in HTTP/1.0).
+
+    `date` is a whole header line.
+    """
+    head = _status_and_type(response.status, response.content_type) + date
+    for name, value in response.headers:
+        head += b"%b: %b\r\n" % (name, value)
+    if response.status not in _BODILESS_STATUSES and response.status >= 200:
+        if length is not None:
+            head += b"content-length: %d\r\n" % length
+        elif version != "1.0":
+            head += b"transfer-encoding: chunked\r\n"
+    if not keep_alive:
+        head += b"connection: close\r\n"
+    elif version == "1.0":
+        head += b"connection: keep-alive\r\n"
+    return head + b"\r\n"
+
+
+def has_body(status: int, method: str) -> bool:
+    """Whether an answer of this status to this method may carry a body at all (RFC 9110 6.4.1)."""
+    return method != "HEAD" and status not in _BODILESS_STATUSES and status >= 200
+
+
+@lru_cache(maxsize=256)
+def _status_and_type(status: int, content_type: bytes) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    line = f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
+    return line + b"content-type: %b\r\n" % content_type if content_type else line

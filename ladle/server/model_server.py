@@ -1,0 +1,169 @@
+"""A model server put together: repository, REST, queue-proxy, admin port; and its life from SIGTERM back to start.
+
+It binds first and loads then, so that whoever probes it gets an answer, which is "not ready" until every model is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+
+from ladle.clock import Clock, SystemClock
+from ladle.log import get_logger
+from ladle.server.admin import AdminHandler, StatsReporter
+from ladle.server.data_plane import DataPlane
+from ladle.server.http.application import Dispatcher
+from ladle.server.http.messages import Request, Response
+from ladle.server.http.server import HttpServer
+from ladle.server.metrics import ServerMetrics
+from ladle.server.model import Model
+from ladle.server.options import ServerOptions
+from ladle.server.queue_proxy import QueueProxy
+from ladle.server.repository import ModelRepository
+from ladle.server.rest.router import RestRouter
+from ladle.server.termination import write_last_words
+
+_UNTIMED_DRAIN_S = 600.0
+"""How long answers may take to finish after SIGTERM where no request timeout bounds them: KServe's predictor timeout."""
+
+log = get_logger(__name__)
+
+
+def serve(*models: Model, options: ServerOptions | None = None) -> int:
+    """Serves these models until SIGTERM; the exit code: 0, or 1 where a model could not be loaded.
+
+    Without `options`, the command line and the environment say the rest.
+    """
+    chosen = options or ServerOptions.parse(sys.argv[1:], os.environ)
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        return runner.run(_serve(models, chosen))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # No wheel for this platform: slower, but the same.
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+async def _serve(models: Sequence[Model], options: ServerOptions) -> int:
+    code = 1
+    try:
+        code = await _serve_until_stopped(models, options)
+    except* OSError as group:  # Of binding: everything later has its own answer to errors.
+        write_last_words("; ".join(f"cannot listen on {options.host}: {error}" for error in group.exceptions))
+    return code
+
+
+async def _serve_until_stopped(models: Sequence[Model], options: ServerOptions) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(models, options) as server:
+        loading = server.tasks.create_task(server.load())
+        stopped = server.tasks.create_task(stop.wait())
+        await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set() and not loading.result():
+            stopped.cancel()
+            return 1
+        await stopped
+        loading.cancel()
+        log.info("stopping", inside=server.queue_proxy.stats.concurrency)
+        await server.drain()
+        return 0
+
+
+@contextlib.asynccontextmanager
+async def running(
+    models: Sequence[Model], options: ServerOptions, clock: Clock | None = None
+) -> AsyncIterator[ModelServer]:
+    """A server that has bound its ports and not yet loaded its models; closed after the block."""
+    async with asyncio.TaskGroup() as tasks:
+        server = ModelServer(models, options, tasks, clock=clock or SystemClock())
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.close()
+
+
+class ModelServer:
+    """One process's worth of serving."""
+
+    def __init__(
+        self, models: Sequence[Model], options: ServerOptions, tasks: asyncio.TaskGroup, *, clock: Clock
+    ) -> None:
+        self.tasks = tasks
+        self._options = options
+        self.metrics = ServerMetrics()
+        self.repository = ModelRepository(models, clock=clock, metrics=self.metrics, threads=options.threads)
+        self.data_plane = DataPlane(self.repository)
+        self._router = RestRouter(self.data_plane, clock=clock, metrics=self.metrics)
+        self._probe_path = _probe_path(options.queue.readiness_probe)
+        self.queue_proxy = QueueProxy(self._router, self._ready, tasks=tasks, settings=options.queue, clock=clock)
+        self._http = HttpServer(self.queue_proxy, tasks, clock=clock)
+        self._reporter = StatsReporter(self.queue_proxy.stats, clock=clock, pod=options.queue.pod)
+        self._admin = HttpServer(
+            Dispatcher(AdminHandler(self._reporter, self.queue_proxy.drainer), tasks), tasks, clock=clock
+        )
+        self.http_port = 0
+        self.admin_port = 0
+
+    async def start(self) -> None:
+        """Binds; OSError where a port is taken."""
+        self.http_port = await self._http.listen(self._options.host, self._options.http_port)
+        if self._options.admin_port is not None:
+            self.admin_port = await self._admin.listen(self._options.host, self._options.admin_port)
+        log.info("listening", host=self._options.host, http_port=self.http_port, admin_port=self.admin_port)
+
+    async def load(self) -> bool:
+        """Loads every model; False, with the reason in the termination log, where one cannot be."""
+        for name in self.repository.names():
+            try:
+                await self.repository.load(name)
+            except Exception as error:  # noqa: BLE001  # A model's code may raise anything, and all of it is the reason.
+                write_last_words(f"Model {name} could not be loaded: {type(error).__name__}: {error}")
+                return False
+        gc.freeze()  # What was loaded stays: later collections need not look at it.
+        return True
+
+    async def drain(self) -> None:
+        """Fails probes, waits until nobody sends any more, then until all is answered."""
+        self.queue_proxy.drainer.finish()
+        await self.queue_proxy.drainer.wait()
+        await self._http.drain(self._options.queue.timeout_s or _UNTIMED_DRAIN_S)
+
+    async def close(self) -> None:
+        """Ends at once."""
+        self._reporter.close()
+        self._admin.close()
+        self._http.close()
+        self.queue_proxy.close()
+        self.repository.close()
+
+    def _ready(self) -> bool:
+        """Every model is loaded, and the user's own HTTP probe, if any, is content."""
+        if not self.data_plane.ready():
+            return False
+        if self._probe_path is None:
+            return True
+        answer = self._router(Request("GET", self._probe_path, []))
+        return isinstance(answer, Response) and 200 <= answer.status < 400
+
+
+def _probe_path(probe: str) -> bytes | None:
+    """The path of an httpGet probe; other kinds ask only whether the port is open, and it answers already."""
+    try:
+        path = json.loads(probe)["httpGet"]["path"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return path.encode() if isinstance(path, str) else None

@@ -1,0 +1,68 @@
+"""What a server is told by its command line and environment: KServe's flags, the node's variables.
+
+KServe's flags that mean nothing here are accepted and ignored, as KServe ignores flags that it does not know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ladle.server.queue_settings import QueueSettings, number
+
+HTTP_PORT = 8080
+"""KServe's --http_port."""
+MODEL_DIRECTORY = "/mnt/models"
+"""Where KServe's storage initializer puts models."""
+
+_ALL_ADDRESSES = "0.0.0.0"  # noqa: S104  # A pod serves on all its addresses; on one machine the node says 127.0.0.1.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """One server's ports, model and limits."""
+
+    host: str = _ALL_ADDRESSES
+    http_port: int = HTTP_PORT
+    admin_port: int | None = None
+    """Statistics and drain; None for no such port."""
+    model_name: str = "model"
+    model_directory: Path = Path(MODEL_DIRECTORY)
+    threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
+    """Calls of one thread-safe model that may run at once. KServe's --max_threads is 4."""
+    queue: QueueSettings = field(default_factory=QueueSettings)
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], env: Mapping[str, str]) -> ServerOptions:
+        """Flags of KServe's servers; ports that the node chose (LADLE_HTTP_PORT and its like) win over flags."""
+        flags, _ = _parser(env).parse_known_args(_with_underscores(argv))
+        return cls(
+            host=env.get("LADLE_HOST") or _ALL_ADDRESSES,
+            http_port=int(number(env, "LADLE_HTTP_PORT", flags.http_port)),
+            admin_port=int(number(env, "LADLE_ADMIN_PORT", 0)) or None,
+            model_name=flags.model_name,
+            model_directory=Path(flags.model_dir.removeprefix("file://")),
+            threads=max(1, flags.max_threads),
+            queue=QueueSettings.from_environment(env),
+        )
+
+
+def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--http_port", type=int, default=int(number(env, "PORT", HTTP_PORT)), help="port for HTTP")
+    parser.add_argument("--model_name", default="model", help="name under which the model is served")
+    parser.add_argument("--model_dir", default=MODEL_DIRECTORY, help="directory of the model's files")
+    parser.add_argument("--max_threads", type=int, default=min(4, os.cpu_count() or 1), help="predictions at once")
+    return parser
+
+
+def _with_underscores(argv: Sequence[str]) -> list[str]:
+    """KServe spells most flags with underscores and some with dashes; both are understood."""
+    words = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        words.append(name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else word)
+    return words

@@ -1,0 +1,134 @@
+"""The models of one server: which there are, which are ready, and why one is not."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterable
+from enum import StrEnum
+
+from ladle.clock import Clock
+from ladle.errors import ModelNotFound, ModelNotReady
+from ladle.log import get_logger
+from ladle.protocol.messages import ModelMetadata
+from ladle.server.execution import Runner, in_daemon_thread
+from ladle.server.metrics import ServerMetrics
+from ladle.server.model import Model
+
+log = get_logger(__name__)
+
+
+class ModelState(StrEnum):
+    """As the model repository extension of the protocol names them."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+class ServedModel:
+    """A model with what the server keeps about it."""
+
+    def __init__(self, model: Model, runner: Runner) -> None:
+        self.model = model
+        self.runner = runner
+        self.state = ModelState.LOADING
+        self.detail = ""
+        """Why it is not ready."""
+        self.wanted = True
+        """Whether the server's readiness waits for it: not for one that was unloaded by request."""
+        self.metadata = ModelMetadata(name=model.name)
+        self._loading = asyncio.Lock()
+
+    @property
+    def ready(self) -> bool:
+        return self.state is ModelState.READY
+
+    async def load(self) -> None:
+        """Loads the model, in a thread; raises what its `load` raises."""
+        async with self._loading:
+            self.wanted, self.state, self.detail = True, ModelState.LOADING, "It is loading."
+            try:
+                if inspect.iscoroutinefunction(self.model.load):
+                    await self.model.load()
+                else:
+                    await in_daemon_thread(self.model.load)
+                self.metadata = self.model.metadata()
+            except BaseException as error:  # Not handled, only noted: the caller hears of it.
+                self.state, self.detail = ModelState.UNAVAILABLE, f"{type(error).__name__}: {error}"
+                raise
+            self.state, self.detail = ModelState.READY, ""
+
+    async def unload(self) -> None:
+        async with self._loading:
+            self.wanted, self.state, self.detail = False, ModelState.UNAVAILABLE, "It was unloaded."
+            await in_daemon_thread(self.model.unload)
+
+
+class ModelRepository:
+    """Models by name."""
+
+    def __init__(self, models: Iterable[Model], *, clock: Clock, metrics: ServerMetrics, threads: int) -> None:
+        """`threads`: how many calls of a thread-safe model may run at once."""
+        self._clock = clock
+        self._metrics = metrics
+        self._threads = threads
+        self._models: dict[str, ServedModel] = {}
+        for model in models:
+            self.add(model)
+
+    def add(self, model: Model) -> ServedModel:
+        """Registers a model, which is not loaded yet; one of the same name is replaced."""
+        runner = Runner(
+            self._clock,
+            threads=self._threads if model.thread_safe else 1,
+            observe=self._metrics.predict.series(model.name).observe,
+        )
+        served = self._models[model.name] = ServedModel(model, runner)
+        return served
+
+    def names(self) -> list[str]:
+        return list(self._models)
+
+    def served(self) -> list[ServedModel]:
+        return list(self._models.values())
+
+    def knows(self, name: str) -> bool:
+        return name in self._models
+
+    def find(self, name: str) -> ServedModel:
+        """The model of that name, ready or not; ModelNotFound."""
+        served = self._models.get(name)
+        if served is None:
+            raise ModelNotFound(name)
+        return served
+
+    def find_ready(self, name: str) -> ServedModel:
+        """The model of that name that can answer; ModelNotFound or ModelNotReady."""
+        served = self.find(name)
+        if served.state is not ModelState.READY:
+            raise ModelNotReady(name, served.detail)
+        return served
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model that is wanted can answer."""
+        return all(served.ready or not served.wanted for served in self._models.values())
+
+    async def load(self, name: str) -> None:
+        """Loads a model, again if it is loaded; raises what its `load` raises."""
+        served = self.find(name)
+        began_s = self._clock.monotonic_s()
+        await served.load()
+        took_s = self._clock.monotonic_s() - began_s
+        self._metrics.load.set((name,), took_s)
+        log.info("model loaded", model=name, seconds=round(took_s, 3), **served.metadata.properties)
+
+    async def unload(self, name: str) -> None:
+        """Lets a model go; its name stays known, so that it can be loaded again."""
+        await self.find(name).unload()
+        log.info("model unloaded", model=name)
+
+    def close(self) -> None:
+        for served in self._models.values():
+            served.runner.close()

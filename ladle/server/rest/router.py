@@ -1,0 +1,114 @@
+"""Paths to answers: the whole REST surface of a model server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ladle.clock import Clock
+from ladle.server.data_plane import DataPlane
+from ladle.server.eventually import is_later
+from ladle.server.http.application import Answer
+from ladle.server.http.messages import Request, Response
+from ladle.server.metrics import ServerMetrics
+from ladle.server.rest.answers import error_answer, json_answer, method_not_allowed, not_found
+from ladle.server.rest.v1 import V1
+from ladle.server.rest.v2 import V2
+
+_READS = frozenset({"GET", "HEAD"})
+
+
+class RestRouter:
+    """An http Handler for one data plane."""
+
+    def __init__(self, data_plane: DataPlane, *, clock: Clock, metrics: ServerMetrics) -> None:
+        self._v1 = V1(data_plane, clock=clock, metrics=metrics)
+        self._v2 = V2(data_plane, clock=clock, metrics=metrics)
+        self._data_plane = data_plane
+        self._clock = clock
+        self._metrics = metrics
+
+    def __call__(self, request: Request) -> Answer:
+        """The answer to any request; errors become answers here."""
+        parts = request.path.split("/")
+        try:
+            answer = self._route(request, parts)
+        except Exception as error:  # noqa: BLE001  # The top of a request: every error has an answer.
+            answer = error_answer(error)
+        if is_later(answer):
+            return self._finish(answer, request, parts)
+        assert isinstance(answer, Response)
+        self._count(answer, request, parts)
+        return answer
+
+    async def _finish(self, answer: Coroutine[Any, Any, Response], request: Request, parts: list[str]) -> Response:
+        try:
+            response = await answer
+        except Exception as error:  # noqa: BLE001  # As above, for answers that take time.
+            response = error_answer(error)
+        self._count(response, request, parts)
+        return response
+
+    def _count(self, response: Response, request: Request, parts: list[str]) -> None:
+        """Requests for models are counted; those for readiness and the like would drown them."""
+        if request.method != "POST" or len(parts) < 4:
+            return
+        name, protocol = parts[3].partition(":")[0], parts[1]
+        if not self._data_plane.repository.knows(name):
+            name = ""  # Names come from paths, and strangers choose paths.
+        self._metrics.requests.add((name, protocol, str(response.status)))
+        self._metrics.duration.series(name, protocol).observe(self._clock.monotonic_s() - request.arrived_s)
+
+    def _route(self, request: Request, parts: list[str]) -> Answer:
+        # The two that matter first; a path begins with "/", so parts[0] is empty.
+        match parts:
+            case ["", "v2", "models", name, "infer"]:
+                return self._post(request, lambda: self._v2.infer(request, name))
+            case ["", "v1", "models", action] if action.endswith((":predict", ":explain")):
+                name, _, verb = action.rpartition(":")
+                return self._post(request, lambda: self._v1.infer(request, name, verb))
+            case ["", "v2", "repository", "models", name, "load"]:
+                return self._post(request, lambda: self._v2.load(name))
+            case ["", "v2", "repository", "models", name, "unload"]:
+                return self._post(request, lambda: self._v2.unload(name))
+            case ["", "v2", "models", name, "versions", _, *_]:
+                return self._v2.version(name)
+            case _:
+                return self._read(request, parts)
+
+    def _post(self, request: Request, answer: Callable[[], Answer]) -> Answer:
+        return answer() if request.method == "POST" else method_not_allowed("POST")
+
+    def _read(self, request: Request, parts: list[str]) -> Answer:
+        answer = self._reader(request, parts)
+        if answer is None:
+            return not_found()
+        return answer() if request.method in _READS else method_not_allowed("GET")
+
+    def _reader(self, request: Request, parts: list[str]) -> Callable[[], Response] | None:
+        match parts:
+            case ["", ""]:
+                return lambda: json_answer({"status": "alive"})
+            case ["", "v1", "models"]:
+                return self._v1.models
+            case ["", "v1", "models", name]:
+                return lambda: self._v1.model(name)
+            case ["", "v2"]:
+                return self._v2.server
+            case ["", "v2", "health", "live"]:
+                return self._v2.live
+            case ["", "v2", "health", "ready"]:
+                return self._v2.ready
+            case ["", "v2", "models"]:
+                return self._v2.models
+            case ["", "v2", "models", name]:
+                return lambda: self._v2.model(name)
+            case ["", "v2", "models", name, "ready"]:
+                return lambda: self._v2.model_ready(name)
+            case ["", "metrics"]:
+                return lambda: self._page(request)
+        return None
+
+    def _page(self, request: Request) -> Response:
+        body, content_type = self._metrics.page(request.header(b"accept"))
+        return Response(200, body, content_type=content_type)

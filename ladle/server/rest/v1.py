@@ -1,0 +1,89 @@
+"""The V1 protocol: `/v1/models...` (spec/kserve.md 5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable
+from typing import Any
+
+from ladle.clock import Clock
+from ladle.errors import InvalidInput, ModelNotReady
+from ladle.protocol.json import decode, encode
+from ladle.protocol.messages import InferRequest
+from ladle.protocol.results import v1_body
+from ladle.server.data_plane import DataPlane
+from ladle.server.eventually import then
+from ladle.server.http.application import Answer
+from ladle.server.http.messages import OCTETS, TEXT, Request, Response
+from ladle.server.metrics import ServerMetrics
+from ladle.server.rest.answers import json_answer
+from ladle.server.rest.bodies import TextHeaders, compressed, decoded_body, is_json
+
+_EVENT_STREAM = b"text/event-stream"
+
+
+class V1:
+    """Answers V1 requests from a data plane."""
+
+    def __init__(self, data_plane: DataPlane, *, clock: Clock, metrics: ServerMetrics) -> None:
+        self._data_plane = data_plane
+        self._clock = clock
+        self._metrics = metrics
+
+    def models(self) -> Response:
+        return json_answer({"models": self._data_plane.repository.names()})
+
+    def model(self, name: str) -> Response:
+        """The model's readiness; 503 while it is not."""
+        if not self._data_plane.model_ready(name):
+            raise ModelNotReady(name, self._data_plane.repository.find(name).detail)
+        return json_answer({"name": name, "ready": True})
+
+    def infer(self, request: Request, name: str, verb: str) -> Answer:
+        """`verb` is predict or explain."""
+        served = self._data_plane.repository.find_ready(name)
+        began_s = self._clock.monotonic_s()
+        inference = InferRequest(
+            model_name=name,
+            id=request.header(b"x-request-id"),
+            payload=_payload(request, accepts_raw=served.model.accepts_raw),
+            headers=TextHeaders(request.headers),
+            size_bytes=len(request.body),
+        )
+        self._metrics.preprocess.series(name).observe(self._clock.monotonic_s() - began_s)
+        if verb == "explain":
+            return then(self._data_plane.explain(inference), lambda result: self._respond(result, name, request))
+        return then(self._data_plane.predict(inference), lambda result: self._respond(result, name, request))
+
+    def _respond(self, result: Any, name: str, request: Request) -> Response:
+        if isinstance(result, Response):
+            return result
+        if isinstance(result, bytes):
+            return Response(200, result, content_type=OCTETS)
+        if isinstance(result, str):
+            return Response(200, result.encode(), content_type=TEXT)
+        if isinstance(result, AsyncIterable):
+            return Response(200, content_type=_EVENT_STREAM, stream=_pieces(result))
+        began_s = self._clock.monotonic_s()
+        body = encode(v1_body(result))
+        self._metrics.postprocess.series(name).observe(self._clock.monotonic_s() - began_s)
+        packed = compressed(body, request)
+        if packed is None:
+            return Response(200, body)
+        return Response(200, packed[0], headers=((b"content-encoding", packed[1].encode()),))
+
+
+def _payload(request: Request, *, accepts_raw: bool) -> object:
+    body = decoded_body(request)
+    if accepts_raw and not is_json(request):
+        return bytes(body)
+    payload = decode(body)
+    if isinstance(payload, dict) and not isinstance(payload.get("instances", []), list):
+        raise InvalidInput('Expected "instances" to be a list')
+    if payload is None:
+        raise InvalidInput('Expected a JSON object with "instances" or "inputs"')
+    return payload
+
+
+async def _pieces(result: AsyncIterable[Any]) -> AsyncGenerator[bytes, None]:
+    async for piece in result:
+        yield piece if isinstance(piece, bytes) else str(piece).encode()

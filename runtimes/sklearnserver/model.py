@@ -1,0 +1,96 @@
+"""A scikit-learn estimator behind V1 and V2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ladle.errors import BadModel, InvalidInput
+from ladle.protocol.datatypes import datatype_of
+from ladle.protocol.messages import InferRequest, ModelMetadata, TensorMetadata
+from ladle.protocol.results import DEFAULT_OUTPUT
+from ladle.protocol.tensor import Array
+from ladle.server.model import Model
+
+EXTENSIONS = (".joblib", ".pkl", ".pickle")
+_INPUT = "input-0"
+
+
+class SklearnModel(Model):
+    """The one estimator in a directory. Answers labels, or probabilities where those are wanted and there are any."""
+
+    thread_safe = True
+
+    def __init__(self, name: str, directory: Path, *, probabilities: bool = False, allow_pickle: bool = True) -> None:
+        super().__init__(name)
+        self._directory = directory
+        self._probabilities = probabilities
+        self._allow_pickle = allow_pickle
+        self._estimator: Any = None
+        self._predict: Any = None
+
+    def load(self) -> None:
+        path = find_model_file(self._directory)
+        if not self._allow_pickle:
+            raise BadModel(f"{path.name} is a pickle, which runs code when it is read, and LADLE_ALLOW_PICKLE is false")
+        import joblib
+
+        self._estimator = joblib.load(path)
+        wanted = "predict_proba" if self._probabilities else "predict"
+        self._predict = getattr(self._estimator, wanted, None) or getattr(self._estimator, "predict", None)
+        if self._predict is None:
+            raise BadModel(f"{path.name} holds a {type(self._estimator).__name__}, which has no predict")
+
+    def predict(self, request: InferRequest) -> Any:
+        table = request.wants_table
+        rows = request.as_dataframe() if table else request.as_array()
+        if not table:
+            self._check_shape(rows)
+        try:
+            return self._predict(rows)
+        except ValueError as error:  # How scikit-learn says that the rows do not fit.
+            raise InvalidInput(str(error)) from error
+
+    def metadata(self) -> ModelMetadata:
+        features = getattr(self._estimator, "n_features_in_", None)
+        shape = (-1,) if features is None else (-1, features)
+        return ModelMetadata(
+            name=self.name,
+            platform="sklearn",
+            inputs=(TensorMetadata(_INPUT, "BYTES" if features is None else "FP64", shape),),
+            outputs=(self._output(),),
+            properties={"engine": "sklearn", "estimator": type(self._estimator).__name__},
+        )
+
+    def unload(self) -> None:
+        self._estimator = self._predict = None
+
+    def _output(self) -> TensorMetadata:
+        classes = getattr(self._estimator, "classes_", None)
+        if self._predict == getattr(self._estimator, "predict_proba", None):
+            return TensorMetadata(DEFAULT_OUTPUT, "FP64", (-1, -1 if classes is None else len(classes)))
+        datatype = "FP64" if classes is None else datatype_of(np.asarray(classes)).name
+        return TensorMetadata(DEFAULT_OUTPUT, datatype, (-1,))
+
+    def _check_shape(self, rows: Array) -> None:
+        features = getattr(self._estimator, "n_features_in_", None)
+        if features is not None and (rows.ndim != 2 or rows.shape[1] != features):
+            raise InvalidInput(f"input has shape {list(rows.shape)}, expected [rows, {features}]")
+
+
+def find_model_file(directory: Path) -> Path:
+    """The only model file in `directory`, which may be that file itself; BadModel where there is none or a choice."""
+    if directory.is_file():
+        return directory
+    if not directory.is_dir():
+        raise BadModel(f"{directory} does not exist")
+    found = sorted(path for path in directory.iterdir() if path.suffix in EXTENSIONS and path.is_file())
+    if not found:
+        present = ", ".join(sorted(path.name for path in directory.iterdir())[:10]) or "nothing"
+        raise BadModel(f"no model file in {directory}: expected one *{', *'.join(EXTENSIONS)}, found {present}")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise BadModel(f"more than one model file in {directory}, only one is allowed: {names}")
+    return found[0]
