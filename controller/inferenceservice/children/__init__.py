@@ -1,0 +1,1 @@
+"""The objects that an InferenceService consists of, one builder for each. (pure)"""

@@ -1,0 +1,188 @@
+"""The settings that the InferenceService controller works by, read from KServe's and Knative's config maps. (pure)
+
+A map or key that is absent has the value that KServe ships; one that cannot be read is an error that blocks every service,
+because guessing could tear down what runs. Keys that no part of Ladle acts on are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from controller.api.core import ConfigMap
+from controller.api.defaulting import DEPLOYMENT_MODES, KNATIVE_MODE, SHIPPED, Defaults, normal_mode
+from controller.base.errors import UserError
+from controller.base.json import JsonObject
+
+CONFIG_NAME: Final = "inferenceservice-config"
+KNATIVE_CONFIG_NAMES: Final = ("config-domain", "config-features", "config-autoscaler")
+
+_ANNOTATIONS_DISALLOWED: Final = (
+    "autoscaling.knative.dev/min-scale",
+    "autoscaling.knative.dev/max-scale",
+    "internal.serving.kserve.io/storage-initializer-sourceuri",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "modelFormat",
+)
+"""Annotations of a service that are not passed on to its revisions; KServe's list."""
+_LABELS_DISALLOWED: Final = ("networking.knative.dev/visibility",)
+"""Labels of a service that its revisions do not get; KServe's list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngressSettings:
+    ingress_gateway: str = "knative-serving/knative-ingress-gateway"
+    """Where requests from outside arrive: namespace/name of an Istio Gateway."""
+    local_gateway: str = "knative-serving/knative-local-gateway"
+    """Where requests from inside the cluster arrive."""
+    local_gateway_service: str = "knative-local-gateway.istio-system.svc.cluster.local"
+    """The host that a service's cluster-local name points to."""
+    knative_local_gateway_service: str = "knative-local-gateway.istio-system.svc.cluster.local"
+    """The host that serves Knative's routes."""
+    ingress_domain: str = "example.com"
+    """The host of all path-based URLs; unused without `path_template`."""
+    additional_ingress_domains: tuple[str, ...] = ()
+    """Domains under which every service answers as well."""
+    url_scheme: str = "http"
+    path_template: str = ""
+    """Path below which a service answers on `ingress_domain`, with {{ .Namespace }} and {{ .Name }}; empty for none."""
+    disable_virtual_service: bool = False
+    """Whether services answer under their components' names only, without a VirtualService."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageInitializerSettings:
+    """The init container that fetches models."""
+
+    image: str = "kserve/storage-initializer:latest"
+    cpu_request: str = "100m"
+    cpu_limit: str = "1"
+    memory_request: str = "100Mi"
+    memory_limit: str = "1Gi"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    defaults: Defaults = SHIPPED
+    ingress: IngressSettings = IngressSettings()
+    storage_initializer: StorageInitializerSettings = StorageInitializerSettings()
+    art_image: str = "kserve/art-explainer"
+    annotations_disallowed: frozenset[str] = frozenset(_ANNOTATIONS_DISALLOWED)
+    labels_disallowed: frozenset[str] = frozenset(_LABELS_DISALLOWED)
+    cluster_domain: str = "cluster.local"
+    knative_domains: tuple[str, ...] = ()
+    """Domains that Knative hands out; the first that ends a host is replaced by the additional ones."""
+    init_containers_allowed: bool = True
+    """Whether Knative's flag kubernetes.podspec-init-containers is enabled."""
+    zero_initial_scale_allowed: bool = False
+
+
+def parse_settings(kserve: ConfigMap | None, knative: Mapping[str, ConfigMap]) -> Settings:
+    """Settings from inferenceservice-config and from Knative's config maps by name; UserError InvalidConfig.
+
+    A Knative map that is not there has Knative's defaults, under which init containers are not allowed.
+    """
+    data = kserve.data if kserve is not None else {}
+    features = _data(knative, "config-features")
+    disallowed = _section(data, "inferenceService")
+    return Settings(
+        defaults=_parse_defaults(data),
+        ingress=_parse_ingress(_section(data, "ingress")),
+        storage_initializer=_parse_storage_initializer(_section(data, "storageInitializer")),
+        art_image=str(_section(_section(data, "explainers"), "art").get("image") or Settings().art_image),
+        annotations_disallowed=frozenset(
+            (*_ANNOTATIONS_DISALLOWED, *_strings(disallowed, "serviceAnnotationDisallowedList"))
+        ),
+        labels_disallowed=frozenset((*_LABELS_DISALLOWED, *_strings(disallowed, "serviceLabelDisallowedList"))),
+        knative_domains=tuple(name for name in _data(knative, "config-domain") if name != "_example"),
+        init_containers_allowed=_is_enabled(features.get("kubernetes.podspec-init-containers")),
+        zero_initial_scale_allowed=_data(knative, "config-autoscaler").get("allow-zero-initial-scale") == "true",
+    )
+
+
+def _parse_defaults(data: Mapping[str, str]) -> Defaults:
+    shipped = SHIPPED
+    mode = normal_mode(str(_section(data, "deploy").get("defaultDeploymentMode") or KNATIVE_MODE))
+    if mode not in DEPLOYMENT_MODES:
+        raise _invalid("deploy", f"defaultDeploymentMode = {mode}, must be one of {', '.join(DEPLOYMENT_MODES)}")
+    resource = _section(_section(data, "inferenceService"), "resource")
+    return Defaults(
+        deployment_mode=mode,
+        cpu_request=str(resource.get("cpuRequest") or shipped.cpu_request),
+        cpu_limit=str(resource.get("cpuLimit") or shipped.cpu_limit),
+        memory_request=str(resource.get("memoryRequest") or shipped.memory_request),
+        memory_limit=str(resource.get("memoryLimit") or shipped.memory_limit),
+        art_image_version=str(
+            _section(_section(data, "explainers"), "art").get("defaultImageVersion") or shipped.art_image_version
+        ),
+        automount_token=bool(_section(data, "security").get("autoMountServiceAccountToken", shipped.automount_token)),
+    )
+
+
+def _parse_ingress(section: JsonObject) -> IngressSettings:
+    shipped = IngressSettings()
+    local_service = str(section.get("localGatewayService") or shipped.local_gateway_service)
+    settings = IngressSettings(
+        ingress_gateway=str(section.get("ingressGateway") or shipped.ingress_gateway),
+        local_gateway=str(section.get("localGateway") or shipped.local_gateway),
+        local_gateway_service=local_service,
+        knative_local_gateway_service=str(section.get("knativeLocalGatewayService") or local_service),
+        ingress_domain=str(section.get("ingressDomain") or shipped.ingress_domain),
+        additional_ingress_domains=_strings(section, "additionalIngressDomains"),
+        url_scheme=str(section.get("urlScheme") or shipped.url_scheme),
+        path_template=str(section.get("pathTemplate") or ""),
+        disable_virtual_service=bool(section.get("disableIstioVirtualHost")),
+    )
+    if settings.path_template and not section.get("ingressDomain"):
+        raise _invalid("ingress", "pathTemplate needs ingressDomain, the host of the paths")
+    return settings
+
+
+def _parse_storage_initializer(section: JsonObject) -> StorageInitializerSettings:
+    shipped = StorageInitializerSettings()
+    return StorageInitializerSettings(
+        image=str(section.get("image") or shipped.image),
+        cpu_request=str(section.get("cpuRequest") or shipped.cpu_request),
+        cpu_limit=str(section.get("cpuLimit") or shipped.cpu_limit),
+        memory_request=str(section.get("memoryRequest") or shipped.memory_request),
+        memory_limit=str(section.get("memoryLimit") or shipped.memory_limit),
+    )
+
+
+def _section(data: Mapping[str, Any], key: str) -> JsonObject:
+    """The JSON object that stands as text (in a config map) or as such (inside of one) under `key`."""
+    value = data.get(key)
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise _invalid(key, f"is no JSON: {error}") from None
+    if not value:
+        return {}
+    if not isinstance(value, dict):
+        raise _invalid(key, "must be a JSON object")
+    return value
+
+
+def _strings(section: JsonObject, key: str) -> tuple[str, ...]:
+    value = section.get(key) or ()
+    if not isinstance(value, list | tuple):
+        raise _invalid(key, "must be a list of strings")
+    return tuple(map(str, value))
+
+
+def _data(maps: Mapping[str, ConfigMap], name: str) -> Mapping[str, str]:
+    found = maps.get(name)
+    return found.data if found is not None else {}
+
+
+def _is_enabled(flag: str | None) -> bool:
+    # Knative's third value, Allowed, lets the field through as well.
+    return flag is not None and flag.lower() in ("enabled", "allowed")
+
+
+def _invalid(key: str, why: str) -> UserError:
+    return UserError("InvalidConfig", f"ConfigMap {CONFIG_NAME}, key {key}: {why}")
