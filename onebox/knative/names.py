@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from controller.base.names import child_name
 
-SERVING_PREFIX = "serving.knative.dev/"
+FIELD_MANAGER = "ladle-knative"
+"""Under which the reconcilers write; the autoscaler, which has its own field, has its own."""
 AUTOSCALING_PREFIX = "autoscaling.knative.dev"
 
 CREATOR_ANNOTATION = "serving.knative.dev/creator"

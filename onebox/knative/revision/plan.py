@@ -11,6 +11,7 @@ from controller.api.knative import Revision
 from controller.base.json import JsonObject, JsonView
 from controller.kube.resources import DEPLOYMENTS, ENDPOINTS, SERVICES
 from controller.reconcile.plan import Child, Plan
+from onebox.knative.names import FIELD_MANAGER
 from onebox.knative.revision.deployment import build_deployment, initial_scale
 from onebox.knative.revision.services import (
     build_private_service,
@@ -20,8 +21,6 @@ from onebox.knative.revision.services import (
 )
 from onebox.knative.revision.status import Workload, build_revision_status
 from onebox.knative.settings import ServingSettings
-
-FIELD_MANAGER = "ladle-knative"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,17 @@
+"""Gateways as Routes know them: whether requests follow a VirtualService as it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from controller.base.json import JsonView
+
+
+class StoredGateway:
+    """A gateway of which nobody reports anything: what is stored counts as in force."""
+
+    def is_live(self, virtual_service: JsonView) -> bool:
+        return bool(virtual_service)
+
+    def subscribe(self, on_live: Callable[[str, str], None]) -> None:
+        """Nothing ever changes without an event of its own."""

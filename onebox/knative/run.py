@@ -1,0 +1,104 @@
+"""Runs Knative's reconcilers and the autoscaler: Service, Configuration, Revision, Route, the marks, and the scaling.
+
+They share one set of live copies, and talk through the API's objects alone, with two exceptions in process: the
+autoscaler's board, and the gateway's word that a route is in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.base.clock import Clock
+from controller.base.json import JsonView
+from controller.kube.client import KubeClient
+from controller.reconcile.controller import Controller
+from controller.reconcile.plan import Key, Outcome
+from onebox.home import Home
+from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
+from onebox.knative.autoscaler.report import ScaleBoard
+from onebox.knative.carrying import Carrier
+from onebox.knative.configuration.controller import ConfigurationReconciler
+from onebox.knative.revision.controller import RevisionReconciler
+from onebox.knative.route.controller import Gateway, RouteReconciler, RoutingReconciler
+from onebox.knative.route.gateway import StoredGateway
+from onebox.knative.service.controller import ServiceReconciler
+from onebox.knative.world import World, name_of, namespace_of
+
+_WORKERS = 8
+"""Objects of one kind in work at once; enough to keep the API server busy. A guess."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the reconcilers are made of."""
+
+    client: KubeClient
+    home: Home
+    clock: Clock
+    rng: random.Random
+    world: World
+    board: ScaleBoard
+    gateway: Gateway
+
+
+class _Reconciler(Protocol):
+    def watch(self, controller: Controller) -> None: ...
+
+    async def reconcile(self, key: Key) -> Outcome: ...
+
+
+async def run(client: KubeClient, home: Home, clock: Clock) -> None:
+    """Runs until cancelled."""
+    rng = random.Random()  # noqa: S311  # Spreads retries; no secret hangs on it.
+    world, board = World(client, clock, rng), ScaleBoard()
+    informers = AutoscalerInformers(
+        revisions=world.revisions,
+        deployments=world.deployments,
+        endpoints=world.endpoints,
+        config_maps=world.config_maps,
+    )
+    autoscaler = Autoscaler(client, informers, board=board, home=home, clock=clock, rng=rng)
+    parts = Parts(client=client, home=home, clock=clock, rng=rng, world=world, board=board, gateway=StoredGateway())
+    controllers = make_controllers(parts)
+    async with asyncio.TaskGroup() as group:
+        for informer in world.informers.values():
+            group.create_task(informer.run())
+        for informer in world.informers.values():
+            await informer.synced()  # Whatever looks at two kinds must not take one that is not listed yet for empty.
+        group.create_task(autoscaler.run())
+        for controller in controllers:
+            group.create_task(controller.run())
+
+
+def make_controllers(parts: Parts) -> list[Controller]:
+    """The reconcilers' controllers, watching; nothing runs yet."""
+    client, world, clock, settings = parts.client, parts.world, parts.clock, parts.home.settings()
+
+    def carrier() -> Carrier:
+        return Carrier(client, world.informers, clock)
+
+    def controller(name: str, reconciler: _Reconciler) -> Controller:
+        made = Controller(name, reconciler.reconcile, workers=_WORKERS, clock=clock, rng=parts.rng)
+        reconciler.watch(made)
+        return made
+
+    routes = RouteReconciler(world, carrier(), clock, gateway=parts.gateway, gateway_port=settings.gateway_port)
+    revisions = RevisionReconciler(world, carrier(), clock, board=parts.board, activator_port=settings.activator_port)
+    of_revisions, of_routes = controller("revision", revisions), controller("route", routes)
+    of_revisions.watch(world.config_maps, lambda _: _keys(world.revisions.items()))
+    of_routes.watch(world.config_maps, lambda _: _keys(world.routes.items()))
+    return [
+        controller("service", ServiceReconciler(world, carrier(), clock)),
+        controller("configuration", ConfigurationReconciler(world, carrier(), clock)),
+        of_revisions,
+        of_routes,
+        controller("routing", RoutingReconciler(client, world, routes, clock)),
+    ]
+
+
+def _keys(objects: Iterable[JsonView]) -> list[Key]:
+    return [Key(namespace_of(obj), name_of(obj)) for obj in objects]
