@@ -1,1 +1,1 @@
-"""The storage initializer: brings a model's files to where its server looks for them, or says why it could not."""
+"""The storage initializer: gets a model's files from where they are to where a server expects them."""

@@ -1,37 +1,66 @@
-"""`file://` and plain paths: links instead of copies, so that a large model costs neither time nor space."""
+"""`file://` and plain paths: symbolic links, so that a model of any size is in place at once.
+
+KServe does the same. Where the destination's file system has no links, files are copied. A single archive is unpacked.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from ladle.errors import BadModel
-from runtimes.storage.archives import is_archive
+from runtimes.storage.archive import is_archive, unpack
+from runtimes.storage.publish import staged
+from runtimes.storage.uri import BadUri, NoSuchSource, StorageUri, WrongContent
+
+_LOCAL_HOSTS = ("", "localhost")
 
 
-def fetch(uri: str, destination: Path) -> None:
-    """Links the file, or each entry of the directory, into `destination`; BadModel where there is none or it is unreadable."""
-    source = _path(uri)
+def fetch(uri: StorageUri, destination: Path) -> None:
+    """Links what the URI names into `destination`: a directory's entries, or the file under its own name."""
+    source = local_path(uri)
+    if not source.exists():
+        raise NoSuchSource(f"{source} does not exist on this machine")
+    sources = [source] if source.is_file() else sorted(source.iterdir())
+    if uri.sha256:
+        _check_digest(source, uri.sha256)
+    if not sources:
+        raise NoSuchSource(f"{source} is empty")
+    with staged(destination) as staging:
+        if len(sources) == 1 and sources[0].is_file() and is_archive(sources[0].name):
+            unpack(sources[0], staging.files)
+            return
+        for entry in sources:
+            link_or_copy(entry, staging.files / entry.name)
+
+
+def local_path(uri: StorageUri) -> Path:
+    """The absolute path that a URI or plain path names; BadUri for a file on another host."""
+    if not uri.scheme:
+        return Path(uri.location).absolute()
+    host, slash, path = uri.location.removeprefix("file://").partition("/")
+    if host not in _LOCAL_HOSTS:
+        raise BadUri(f"file://{host}/ names another host, write file:///path")
+    return Path(slash + unquote(path))
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A symbolic link at `target`, or a copy where links cannot be made."""
     try:
-        entries = sorted(source.iterdir()) if source.is_dir() else [source]
-        if not source.exists():
-            raise BadModel(f"{uri}: {source} does not exist on this machine; check storageUri")
-    except PermissionError:
-        raise BadModel(
-            f"{uri}: {source} may not be read by this user; check the permissions of it and its parents"
-        ) from None
-    for entry in entries:
-        if len(entries) == 1 and is_archive(entry.name):
-            shutil.copyfile(entry, destination / entry.name)  # It is unpacked and removed: never the original.
+        os.symlink(source, target)
+    except (PermissionError, NotImplementedError):
+        if source.is_dir():
+            shutil.copytree(source, target)
         else:
-            (destination / entry.name).symlink_to(entry.resolve())
+            shutil.copyfile(source, target)
 
 
-def _path(uri: str) -> Path:
-    parts = urlsplit(uri)
-    if parts.scheme != "file":
-        return Path(uri)
-    if parts.netloc not in ("", "localhost"):
-        raise BadModel(f"{uri}: file:// takes an absolute path after three slashes: file:///{parts.netloc}{parts.path}")
-    return Path(unquote(parts.path))
+def _check_digest(source: Path, expected: str) -> None:
+    if not source.is_file():
+        raise BadUri(f"#sha256= pins a single file, and {source} is a directory")
+    with source.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise WrongContent(f"sha256 of {source} is {found}, expected {expected}")

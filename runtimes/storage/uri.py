@@ -1,0 +1,53 @@
+"""What a storage URI says: scheme, place, and the digest that pins its content."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ladle.errors import UserError
+
+_SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+_PIN = "sha256="
+
+
+class BadUri(UserError):
+    """A storage URI that cannot be read, or whose scheme is unknown."""
+
+    reason = "BadUri"
+
+
+class NoSuchSource(UserError):
+    """There is nothing at a URI, or nobody may read it."""
+
+    reason = "NoSuchSource"
+
+
+class WrongContent(UserError):
+    """What is at a URI is not what it should be: another digest, no archive, an archive that must not be unpacked."""
+
+    reason = "WrongContent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageUri:
+    """`location` is the URI without its fragment. `scheme` is "" for a plain path."""
+
+    location: str
+    scheme: str
+    sha256: str = ""
+    """Hex digest of the file at the location, if it is pinned: `#sha256=...`."""
+
+
+def parse_uri(text: str) -> StorageUri:
+    """The parts of a URI; BadUri where its fragment is no pin."""
+    location, _, fragment = text.partition("#")
+    match = _SCHEME.match(location)
+    scheme = match[1].lower() if match else ""
+    if not fragment:
+        return StorageUri(location=location, scheme=scheme)
+    digest = fragment.removeprefix(_PIN).lower()
+    if not fragment.startswith(_PIN) or not _SHA256.match(digest):
+        raise BadUri(f"fragment #{fragment} is no pin, expected #sha256= and 64 hexadecimal digits")
+    return StorageUri(location=location, scheme=scheme, sha256=digest)
