@@ -42,11 +42,15 @@ def default_readiness_probe(container: JsonObject, *, serving: bool) -> None:
         probe["timeoutSeconds"] = probe.get("timeoutSeconds") or 1
 
 
-def default_grpc_service(container: JsonObject) -> None:
+def default_handlers(container: JsonObject) -> None:
+    """Writes out what a handler leaves open: port 0, which stands for the container's port, and gRPC's whole server."""
     for name in ("readinessProbe", "livenessProbe", "startupProbe"):
-        grpc = (container.get(name) or {}).get("grpc")
-        if grpc is not None:
-            grpc.setdefault("service", "")
+        probe = container.get(name) or {}
+        for handler in ("httpGet", "tcpSocket", "grpc"):
+            if probe.get(handler) is not None:
+                probe[handler].setdefault("port", 0)
+        if probe.get("grpc") is not None:
+            probe["grpc"].setdefault("service", "")
 
 
 def check_probe(probe: JsonView | None, path: str, port_name: str | None) -> Iterator[FieldError]:

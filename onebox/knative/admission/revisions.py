@@ -11,7 +11,7 @@ from controller.base.names import child_name
 from controller.reconcile.diff import parse_quantity
 from onebox.knative.admission import errors
 from onebox.knative.admission.pods import check_pod
-from onebox.knative.admission.probes import default_grpc_service, default_readiness_probe
+from onebox.knative.admission.probes import default_handlers, default_readiness_probe
 from onebox.knative.admission.volumes import WRITABLE_SOURCES
 from onebox.knative.admission.words import dns_1035_problem
 from onebox.knative.autoscaler.annotations import validate_annotations
@@ -104,7 +104,7 @@ def _default_container(container: JsonObject, spec: JsonView, defaults: Revision
         if quantities:
             resources[field] = {**quantities, **(resources.get(field) or {})}
     default_readiness_probe(container, serving=serving)
-    default_grpc_service(container)
+    default_handlers(container)
     writable = {
         volume.get("name")
         for volume in spec.get("volumes") or []

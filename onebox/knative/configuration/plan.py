@@ -134,7 +134,7 @@ def _mark(
     failure = current.status.condition(READY) if current is not None else None
     if failure is not None and failure.status == FALSE:
         message = f'Revision "{created}" failed with message: {failure.message or ""}.'
-        events = _failure_events(conditions, message, names)
+        events = _failure_events(snapshot.configuration, message, names)
         conditions.mark_false(READY, "RevisionFailed", message)
     latest_ready = _latest_ready(snapshot)
     if latest_ready is not None:
@@ -147,8 +147,8 @@ def _mark(
     return events
 
 
-def _failure_events(conditions: LivingConditions, message: str, names: dict[str, str]) -> tuple[Event, ...]:
-    before = conditions[READY]
+def _failure_events(configuration: Configuration, message: str, names: dict[str, str]) -> tuple[Event, ...]:
+    before = configuration.status.condition(READY)
     if before is not None and before.status == FALSE and before.message == message:
         return ()
     created = names["latestCreatedRevisionName"]
