@@ -21,6 +21,7 @@ from ladle.server.data_plane import DataPlane
 from ladle.server.http.application import Dispatcher
 from ladle.server.http.messages import Request, Response
 from ladle.server.http.server import HttpServer
+from ladle.server.loop import run_loop
 from ladle.server.metrics import ServerMetrics
 from ladle.server.model import Model
 from ladle.server.options import ServerOptions
@@ -41,17 +42,7 @@ def serve(*models: Model, options: ServerOptions | None = None) -> int:
     Without `options`, the command line and the environment say the rest.
     """
     chosen = options or ServerOptions.parse(sys.argv[1:], os.environ)
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
-        return runner.run(_serve(models, chosen))
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:  # No wheel for this platform: slower, but the same.
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
+    return run_loop(_serve(models, chosen))
 
 
 async def _serve(models: Sequence[Model], options: ServerOptions) -> int:

@@ -171,7 +171,7 @@ class Visit:
     def _complete(self, response: Response) -> None:
         if response.stream is not None and not self._gone:
             self._stop_watching()
-            response.stream = GuardedStream(self, response.stream)
+            response.stream = GuardedStream(self, response.stream, sized=response.length is not None)
             self._exchange.respond(response)
         else:
             self._respond(response)
@@ -226,14 +226,16 @@ class Visit:
 class GuardedStream:
     """A stream that leaves the breaker when it ends, and ends with Knative's text where it takes too long.
 
-    The status is sent by then: a client sees 200 and a body that ends in `request timeout`, as Knative's does.
+    The status is sent by then: a client sees 200 and a body that ends in `request timeout`, as Knative's does. Where the
+    body's length is announced there is no room for a text, and the connection ends early instead.
     """
 
-    __slots__ = ("_expired", "_inner", "_last_write_s", "_visit")
+    __slots__ = ("_expired", "_inner", "_last_write_s", "_sized", "_visit")
 
-    def __init__(self, visit: Visit, inner: ByteStream) -> None:
+    def __init__(self, visit: Visit, inner: ByteStream, *, sized: bool) -> None:
         self._visit = visit
         self._inner = inner
+        self._sized = sized
         self._last_write_s = visit.now_s()
         self._expired = False
 
@@ -252,6 +254,8 @@ class GuardedStream:
         except TimeoutError:
             if not scope.expired():
                 raise
+            if self._sized:
+                raise ConnectionAbortedError("request timeout") from None
             self._expired = True
             return _TIMEOUT_TEXT
         self._last_write_s = self._visit.now_s()

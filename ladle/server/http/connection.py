@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self.server = server
         self._limits = server.limits
         self._transport: asyncio.Transport | None = None
+        self._peer = ""
         self._parser = httptools.HttpRequestParser(self)
         self._exchange: ConnectionExchange | None = None
         """The one that is being answered."""
@@ -99,6 +100,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's class is none by inheritance.
+        if self.server.streams_bodies:
+            name = self._transport.get_extra_info("peername")
+            self._peer = name[0] if isinstance(name, tuple) else ""
         if not self.server.connected(self):
             self._transport.abort()
 
@@ -208,6 +212,7 @@ class Connection(asyncio.Protocol):
         if self.server.streams_bodies:
             request.stream = BodyStream(self._pause_for_body, self._resume_for_body)
             exchange.complete = not _announces_body(request)
+            request.peer = self._peer
         self._enqueue(exchange)
 
     def on_body(self, body: bytes) -> None:
@@ -328,15 +333,19 @@ class Connection(asyncio.Protocol):
     async def _send_stream(self, exchange: ConnectionExchange, response: Response, keep_alive: bool) -> None:
         stream, request = response.stream, exchange.request
         assert stream is not None
-        chunked = request.version != "1.0"
-        keep_alive = keep_alive and chunked
+        chunked = response.length is None and request.version != "1.0"
+        keep_alive = keep_alive and (chunked or response.length is not None)
         try:
             self._stream_began = True
             if self._transport is None:
                 return
             self._write(
                 render_head(
-                    response, None, keep_alive=keep_alive, version=request.version, date=self.server.date_header
+                    response,
+                    response.length,
+                    keep_alive=keep_alive,
+                    version=request.version,
+                    date=self.server.date_header,
                 )
             )
             if has_body(response.status, request.method):

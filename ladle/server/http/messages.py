@@ -30,7 +30,7 @@ class Request:
         "headers",
         "keep_alive",
         "method",
-        "query",
+        "peer",
         "raw_headers",
         "stream",
         "target",
@@ -45,6 +45,8 @@ class Request:
         self.version = "1.1"
         self.keep_alive = True
         self.arrived_s = 0.0
+        self.peer = ""
+        """The client's address, where the server streams bodies, that is, for proxies."""
         self.body: Buffer = b""
         """The whole body, where the server collects bodies."""
         self.stream: BodyStream | None = None
@@ -88,7 +90,7 @@ class ByteStream(Protocol):
 class Response:
     """One answer: `body` in one piece or several, or a `stream` of pieces whose number is not known yet."""
 
-    __slots__ = ("body", "close", "content_type", "headers", "status", "stream")
+    __slots__ = ("body", "close", "content_type", "headers", "length", "status", "stream")
 
     def __init__(
         self,
@@ -104,6 +106,8 @@ class Response:
         self.content_type = content_type
         self.headers = headers
         self.stream = stream
+        self.length: int | None = None
+        """How long the stream will be, where that is known."""
         self.close = False
         """Whether the connection ends with this answer."""
 

@@ -1,0 +1,91 @@
+"""The sidecar put together: the queue-proxy of ladle.server around a reverse proxy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ladle.clock import Clock
+from ladle.log import get_logger
+from ladle.server.admin import AdminHandler, StatsReporter
+from ladle.server.http.application import Dispatcher
+from ladle.server.http.client import IDLE_CONNECTIONS_MAX, ClientPool
+from ladle.server.http.server import HttpServer
+from ladle.server.queue_proxy import QueueProxy
+from ladle.server.queue_settings import QueueSettings, number
+from runtimes.queueproxy.readiness import Prober, ReadinessProbe, parse_probe
+from runtimes.queueproxy.reverse_proxy import ReverseProxy
+
+_DATA_PORT = 8012
+_ADMIN_PORT = 9090
+_USER_PORT = 8080
+"""Knative's numbers, inside a pod."""
+_LOOPBACK = "127.0.0.1"
+
+log = get_logger("runtimes.queueproxy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarSettings:
+    """Ports, the user's probe, and what the queue-proxy enforces."""
+
+    host: str = "0.0.0.0"  # noqa: S104  # A pod serves on all its addresses; on one machine the node says 127.0.0.1.
+    http_port: int = _DATA_PORT
+    admin_port: int = _ADMIN_PORT
+    user_port: int = _USER_PORT
+    probe: ReadinessProbe
+    queue: QueueSettings
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> SidecarSettings:
+        """Knative's names, and Ladle's for ports that the node chose; UserError where one cannot be read."""
+        queue = QueueSettings.from_environment(env)
+        return cls(
+            host=env.get("LADLE_HOST") or "0.0.0.0",  # noqa: S104  # As above.
+            http_port=int(number(env, "LADLE_HTTP_PORT", number(env, "QUEUE_SERVING_PORT", _DATA_PORT))),
+            admin_port=int(number(env, "LADLE_ADMIN_PORT", _ADMIN_PORT)),
+            user_port=int(number(env, "USER_PORT", _USER_PORT)),
+            probe=parse_probe(queue.readiness_probe),
+            queue=queue,
+        )
+
+
+class Sidecar:
+    """Two servers and the connections to the container."""
+
+    def __init__(self, settings: SidecarSettings, tasks: asyncio.TaskGroup, *, clock: Clock) -> None:
+        self._settings = settings
+        idle_max = settings.queue.container_concurrency or IDLE_CONNECTIONS_MAX
+        self._pool = ClientPool(_LOOPBACK, settings.user_port, tasks, idle_max=idle_max)
+        prober = Prober(settings.probe, self._pool, clock)
+        self.queue_proxy = QueueProxy(
+            ReverseProxy(self._pool), prober.ready, tasks=tasks, settings=settings.queue, clock=clock
+        )
+        self._http = HttpServer(self.queue_proxy, tasks, clock=clock, streams_bodies=True)
+        self._reporter = StatsReporter(self.queue_proxy.stats, clock=clock, pod=settings.queue.pod)
+        handler = AdminHandler(self._reporter, self.queue_proxy.drainer)
+        self._admin = HttpServer(Dispatcher(handler, tasks), tasks, clock=clock)
+        self.http_port = 0
+        self.admin_port = 0
+
+    async def start(self) -> None:
+        """Binds; OSError where a port is taken."""
+        settings = self._settings
+        self.http_port = await self._http.listen(settings.host, settings.http_port)
+        self.admin_port = await self._admin.listen(settings.host, settings.admin_port)
+        log.info("proxying", http_port=self.http_port, admin_port=self.admin_port, user_port=settings.user_port)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Fails probes, waits until nobody sends any more, then until all is answered."""
+        self.queue_proxy.drainer.finish()
+        await self.queue_proxy.drainer.wait()
+        await self._http.drain(timeout_s)
+
+    def close(self) -> None:
+        """Ends at once."""
+        self._reporter.close()
+        self.queue_proxy.close()
+        self._admin.close()
+        self._http.close()
+        self._pool.close()
