@@ -37,6 +37,10 @@ class Gateway(Protocol):
 
     def is_live(self, virtual_service: JsonView) -> bool: ...
 
+    def refusal_of(self, uid: str, generation: int) -> str:
+        """Why this generation of the VirtualService with this uid is not served; empty where nothing is wrong with it."""
+        ...
+
     def subscribe(self, on_live: Callable[[str, str], None]) -> None:
         """Calls `on_live` with namespace and name of each VirtualService whose answer to `is_live` may have changed."""
         ...
@@ -77,6 +81,7 @@ class RouteReconciler:
             revisions=self._world.revisions_in(key.namespace),
             services=self._world.services_in(key.namespace),
             live=virtual_service is not None and self._gateway.is_live(virtual_service),
+            refusal=self._refusal_of(virtual_service),
             now_s=self._clock.wall_s(),
         )
         return Observed(
@@ -101,6 +106,12 @@ class RouteReconciler:
         if own is not None:
             services[name_of(own)] = own
         yield from (Child(resource=SERVICES, manifest=found) for found in services.values())
+
+    def _refusal_of(self, virtual_service: JsonView | None) -> str:
+        if virtual_service is None:
+            return ""
+        meta = virtual_service["metadata"]
+        return self._gateway.refusal_of(meta["uid"], int(meta.get("generation") or 1))
 
     def _on_live(self, controller: Controller, namespace: str, name: str) -> None:
         stored = self._world.virtual_services.get(namespace, name)

@@ -13,5 +13,8 @@ class StoredGateway:
     def is_live(self, virtual_service: JsonView) -> bool:
         return bool(virtual_service)
 
+    def refusal_of(self, uid: str, generation: int) -> str:  # noqa: ARG002  # It refuses nothing.
+        return ""
+
     def subscribe(self, on_live: Callable[[str, str], None]) -> None:
         """Nothing ever changes without an event of its own."""

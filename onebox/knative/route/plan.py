@@ -43,6 +43,8 @@ class RouteSnapshot:
     """Kubernetes' Services in the Route's namespace."""
     live: bool
     """Whether the gateway serves the VirtualService as it is stored."""
+    refusal: str
+    """Why the gateway will not serve it; empty where it has nothing against it."""
     now_s: float
 
 
@@ -68,7 +70,7 @@ def plan_route(snapshot: RouteSnapshot) -> Plan:
     if taken := _taken(placeholders, snapshot):
         return _not_owned(route, conditions, fields, taken)
     conditions.mark_true(CERTIFICATE_PROVISIONED, "TLSNotEnabled", "external-domain-tls is not enabled")
-    _mark_ingress(conditions, snapshot.live)
+    _mark_ingress(conditions, live=snapshot.live, refusal=snapshot.refusal)
     virtual_service = build_virtual_service(route, build_rules(traffic, names), build_tag_hosts(traffic, names))
     children = (
         Child(resource=VIRTUAL_SERVICES, manifest=virtual_service),
@@ -83,12 +85,14 @@ def _conditions(snapshot: RouteSnapshot) -> LivingConditions:
     conditions = LivingConditions(dependents, status.conditions, now_s=snapshot.now_s)
     if status.observedGeneration != snapshot.route.metadata.generation:
         # What the gateway serves belongs to another generation, whatever else is found below.
-        _mark_ingress(conditions, live=False)
+        _mark_ingress(conditions, live=False, refusal="")
     return conditions
 
 
-def _mark_ingress(conditions: LivingConditions, live: bool) -> None:
-    if live:
+def _mark_ingress(conditions: LivingConditions, *, live: bool, refusal: str) -> None:
+    if refusal:
+        conditions.mark_false(INGRESS_READY, "IngressRefused", refusal)
+    elif live:
         conditions.mark_true(INGRESS_READY)
     else:
         conditions.mark_unknown(INGRESS_READY, "IngressNotConfigured", "Ingress has not yet been reconciled.")

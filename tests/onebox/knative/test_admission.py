@@ -221,7 +221,7 @@ def test_mounts_are_read_only_where_nothing_can_be_written() -> None:
         ({"timeoutSeconds": 10, "idleTimeoutSeconds": 5}, {"timeoutSeconds": 10, "idleTimeoutSeconds": 5}),
     ],
 )
-def test_timeouts(timeouts: dict[str, int], expected: dict[str, int]) -> None:
+def test_timeouts(timeouts: dict[str, Any], expected: dict[str, int]) -> None:
     spec = stored(service(**timeouts))["spec"]["template"]["spec"]
     assert {key: value for key, value in spec.items() if "imeout" in key} == expected
 

@@ -71,7 +71,7 @@ def child(found: Plan, kind: str) -> Any:
 
 def live_deployment(replicas: int, *managers: str) -> JsonView:
     """A stored Deployment whose replicas belong to these managers."""
-    managed = [
+    managed: list[dict[str, Any]] = [
         {
             "manager": name,
             "operation": "Apply" if name == FIELD_MANAGER else "Update",

@@ -134,7 +134,7 @@ def test_other_waits_are_told_when_the_deadline_has_passed() -> None:
 
 
 @pytest.mark.parametrize("reasons", [{"Progressing": "ProgressDeadlineExceeded"}, {"ReplicaFailure": "FailedCreate"}])
-def test_a_failing_deployment_is_a_failing_revision(reasons: dict[str, str]) -> None:
+def test_a_failing_deployment_is_a_failing_revision(reasons: dict[str, Any]) -> None:
     found = status(found=deployment(**reasons))
     assert told(found, "Ready")[:2] == ("False", next(iter(reasons.values())))
 

@@ -37,6 +37,7 @@ def plan(
         "configurations": {"svc": READY},
         "revisions": {"svc-1": revision("svc-1")},
         "gateway_port": 8080,
+        "refusal": "",
         **fields,
     }
     return plan_route(
@@ -123,6 +124,12 @@ def test_a_bad_target_leaves_what_is_in_force() -> None:
 def test_not_ready_until_the_gateway_has_it() -> None:
     assert told(plan(live=False))["Ready"] == ("Unknown", "IngressNotConfigured")
     assert told(plan(live=True))["Ready"] == ("True", "")
+
+
+def test_what_the_gateway_refuses_is_told() -> None:
+    found = plan(live=False, refusal="no such cluster")
+    assert found.status is not None
+    assert conditions(found.status)["Ready"][:3] == ("False", "IngressRefused", "no such cluster")
 
 
 def test_a_placeholders_name_that_is_taken() -> None:

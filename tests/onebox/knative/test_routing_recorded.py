@@ -62,6 +62,7 @@ class Recording:
             revisions={found.metadata.name: found for found in self.revisions},
             services={},
             live=live,
+            refusal="",
             now_s=NOW_S,
         )
 

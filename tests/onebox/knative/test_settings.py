@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from controller.base.errors import UserError
@@ -79,7 +81,7 @@ def test_the_domain_with_the_most_labels_wins() -> None:
 
 
 def test_templates() -> None:
-    values = {"Name": "n", "Labels": {"a": "b"}, "Annotations": {}}
+    values: dict[str, str | Mapping[str, str]] = {"Name": "n", "Labels": {"a": "b"}, "Annotations": {}}
     assert render_template('{{ .Name }}.{{index .Labels "a"}}.{{.Labels.a}}{{.Annotations.none}}', values) == "n.b.b"
     with pytest.raises(UserError, match="Nothing"):
         render_template("{{.Nothing}}", values)
