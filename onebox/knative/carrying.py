@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from controller.base.clock import Clock
 from controller.base.json import JsonObject, JsonView
 from controller.kube.client import KubeClient
+from controller.kube.errors import Rejected
 from controller.kube.events import EventRecorder
 from controller.kube.informer import Informer
 from controller.kube.resources import ResourceType
@@ -33,6 +34,8 @@ class Observed:
     plan: Plan
     children: tuple[Child, ...] = ()
     """The live ones: those that stand where planned ones should, and those to be deleted unless they are planned."""
+    if_refused: Callable[[str], JsonView] | None = None
+    """The status to show when the API server refuses a child, from its message; None: only an event tells."""
 
 
 Observe = Callable[[Key], Observed | None]
@@ -43,8 +46,8 @@ class Carrier:
     """Carries out the plans for objects of one kind; each kind needs its own."""
 
     def __init__(self, client: KubeClient, informers: dict[ResourceType, Informer], clock: Clock) -> None:
-        events = EventRecorder(client, FIELD_MANAGER, clock)
-        self._applier = Applier(client, field_manager=FIELD_MANAGER, informers=informers, events=events)
+        self._events = EventRecorder(client, FIELD_MANAGER, clock)
+        self._applier = Applier(client, field_manager=FIELD_MANAGER, informers=informers, events=self._events)
         self._clock = clock
         self._waiting_since_s: dict[Key, float] = {}
 
@@ -54,13 +57,26 @@ class Carrier:
         if observed is not None:
             applies = [write for write in _writes(observed) if isinstance(write, Apply)]
             if applies:
-                await self._applier.execute(observed.owner, applies)
+                await self._apply(observed, applies)
                 # What a child says after it was changed is what counts: its old status is about its old self.
                 observed = observe(key)
         if observed is None:
             self._waiting_since_s.pop(key, None)
             return Outcome()
         return await self._finish(key, observed)
+
+    async def _apply(self, observed: Observed, applies: Iterable[Write]) -> None:
+        try:
+            await self._applier.execute(observed.owner, applies)
+        except Rejected as error:
+            # Nobody reads the log of a controller to find out why an object does not come up.
+            await self._events.record(observed.owner, type_="Warning", reason="CreationFailed", message=error.message)
+            if observed.if_refused is not None:
+                told = Observed(
+                    owner=observed.owner, plan=Plan(keep_children=True, status=observed.if_refused(error.message))
+                )
+                await self._applier.execute(observed.owner, _writes(told))
+            raise
 
     async def _finish(self, key: Key, observed: Observed) -> Outcome:
         writes = _writes(observed)

@@ -9,7 +9,7 @@ from controller.base.names import CONFIGURATION_LABEL
 from controller.reconcile.controller import Controller
 from controller.reconcile.plan import Key, Outcome
 from onebox.knative.carrying import Carrier, Observed
-from onebox.knative.configuration.plan import ConfigurationSnapshot, plan_configuration
+from onebox.knative.configuration.plan import ConfigurationSnapshot, build_refused_status, plan_configuration
 from onebox.knative.world import BY_CONFIGURATION, World, index_key, name_of, namespace_of
 
 
@@ -43,7 +43,11 @@ class ConfigurationReconciler:
             now_s=self._clock.wall_s(),
         )
         # No live children: a revision is created and never changed, and older ones stay.
-        return Observed(owner=stored, plan=plan_configuration(snapshot))
+        return Observed(
+            owner=stored,
+            plan=plan_configuration(snapshot),
+            if_refused=lambda message: build_refused_status(configuration, message, now_s=snapshot.now_s),
+        )
 
 
 def _configuration_of(revision: JsonView) -> list[Key]:

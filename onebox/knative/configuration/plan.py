@@ -66,6 +66,18 @@ def plan_configuration(snapshot: ConfigurationSnapshot) -> Plan:
     return Plan(children=children, status=_status(configuration, conditions, names), events=events)
 
 
+def build_refused_status(configuration: Configuration, message: str, *, now_s: float) -> JsonObject:
+    """The status of a Configuration whose revision the API server refused."""
+    conditions = LivingConditions((), configuration.status.conditions, now_s=now_s)
+    conditions.mark_false(READY, "RevisionFailed", f"Revision creation failed with message: {message}.")
+    known = configuration.status
+    names = {
+        "latestCreatedRevisionName": known.latestCreatedRevisionName or "",
+        "latestReadyRevisionName": known.latestReadyRevisionName or "",
+    }
+    return _status(configuration, conditions, names)
+
+
 def build_revision(configuration: Configuration, *, now_s: float) -> JsonObject:
     """The revision of the Configuration's present generation."""
     meta, template = configuration.metadata, configuration.spec.template

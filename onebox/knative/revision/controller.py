@@ -16,7 +16,7 @@ from onebox.knative.autoscaler.report import ScaleBoard
 from onebox.knative.carrying import Carrier, Observed
 from onebox.knative.names import deployment_name, private_service_name
 from onebox.knative.revision.plan import RevisionSnapshot, plan_revision
-from onebox.knative.revision.status import Workload
+from onebox.knative.revision.status import Workload, build_refused_status
 from onebox.knative.world import BY_PRIVATE_SERVICE, BY_REVISION, World, index_key, name_of, namespace_of
 
 
@@ -62,7 +62,12 @@ class RevisionReconciler:
             activator_port=self._activator_port,
             now_s=self._clock.wall_s(),
         )
-        return Observed(owner=stored, plan=plan_revision(snapshot), children=tuple(self._children(key)))
+        return Observed(
+            owner=stored,
+            plan=plan_revision(snapshot),
+            children=tuple(self._children(key)),
+            if_refused=lambda message: build_refused_status(snapshot.revision, message, now_s=snapshot.now_s),
+        )
 
     def _children(self, key: Key) -> Iterator[Child]:
         places: tuple[tuple[ResourceType, str], ...] = (

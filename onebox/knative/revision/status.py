@@ -75,6 +75,14 @@ def build_revision_status(
     return status
 
 
+def build_refused_status(revision: Revision, message: str, *, now_s: float) -> JsonObject:
+    """The status of a revision one of whose children the API server refused."""
+    conditions = _conditions(revision, now_s)
+    conditions.mark_false(RESOURCES_AVAILABLE, "CreationFailed", message)
+    found = [condition.to_json() for condition in conditions.result()]
+    return {**revision.status.to_json(), "observedGeneration": revision.metadata.generation, "conditions": found}
+
+
 def _conditions(revision: Revision, now_s: float) -> LivingConditions:
     dependents = (RESOURCES_AVAILABLE, CONTAINER_HEALTHY)
     current = revision.status.conditions
