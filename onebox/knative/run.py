@@ -21,7 +21,7 @@ from onebox.home import Home
 from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
 from onebox.knative.autoscaler.report import ScaleBoard
 from onebox.knative.carrying import Carrier
-from onebox.knative.configuration.controller import ConfigurationReconciler
+from onebox.knative.configuration.controller import CollectionReconciler, ConfigurationReconciler
 from onebox.knative.revision.controller import RevisionReconciler
 from onebox.knative.route.controller import Gateway, RouteReconciler, RoutingReconciler
 from onebox.knative.route.gateway import StoredGateway
@@ -96,6 +96,7 @@ def make_controllers(parts: Parts) -> list[Controller]:
         controller("configuration", ConfigurationReconciler(world, carrier(), clock)),
         of_revisions,
         of_routes,
+        controller("collection", CollectionReconciler(client, world, clock)),
         controller("routing", RoutingReconciler(client, world, routes, clock)),
     ]
 

@@ -9,6 +9,7 @@ from importlib.resources import files
 import yaml
 
 from onebox.knative.autoscaler.settings import AutoscalerSettings, parse_autoscaler_settings
+from onebox.knative.settings.collection import CollectionSettings, parse_collection
 from onebox.knative.settings.defaults import RevisionDefaults, parse_defaults
 from onebox.knative.settings.deployment import DeploymentSettings, parse_deployment
 from onebox.knative.settings.domain import DomainSettings, parse_domain
@@ -17,6 +18,7 @@ from onebox.knative.settings.network import NetworkSettings, parse_network
 
 __all__ = [
     "CONFIG_NAMESPACE",
+    "CollectionSettings",
     "DeploymentSettings",
     "DomainSettings",
     "Feature",
@@ -37,6 +39,7 @@ ConfigData = Mapping[str, Mapping[str, str]]
 class ServingSettings:
     """All that serving reads from config maps; a map that does not exist has Knative's defaults."""
 
+    collection: CollectionSettings = field(default_factory=CollectionSettings)
     defaults: RevisionDefaults = field(default_factory=RevisionDefaults)
     deployment: DeploymentSettings = field(default_factory=DeploymentSettings)
     domain: DomainSettings = field(default_factory=DomainSettings)
@@ -48,6 +51,7 @@ class ServingSettings:
 def parse_settings(maps: ConfigData) -> ServingSettings:
     """The settings in these config maps; UserError names the map and the key of a value that cannot be."""
     return ServingSettings(
+        collection=parse_collection(maps.get("config-gc", {})),
         defaults=parse_defaults(maps.get("config-defaults", {})),
         deployment=parse_deployment(maps.get("config-deployment", {})),
         domain=parse_domain(maps.get("config-domain", {})),
