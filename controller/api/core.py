@@ -92,7 +92,8 @@ class HttpHeader(ApiModel):
 
 
 class HttpGetAction(ApiModel):
-    port: PortOrName
+    port: PortOrName = 0
+    """0 is the port that the container serves on; Knative fills it in."""
     path: str = "/"
     host: str = ""
     scheme: str = "HTTP"
@@ -100,7 +101,7 @@ class HttpGetAction(ApiModel):
 
 
 class TcpSocketAction(ApiModel):
-    port: PortOrName
+    port: PortOrName = 0
     host: str = ""
 
 

@@ -89,8 +89,7 @@ def _with_model(predictor: JsonView) -> JsonObject:
         return {**predictor}
     # KServe stores both with every model, so a manifest that was stored by KServe compares equal.
     model.setdefault("name", "")
-    model.setdefault("resources", {})
-    return {**rest, "model": model}
+    return {**rest, "model": _with_container_defaults(model)}
 
 
 def _component(component: JsonView, defaults: Defaults) -> JsonObject:
@@ -109,7 +108,7 @@ def _component(component: JsonView, defaults: Defaults) -> JsonObject:
 
 def _containers(containers: Sequence[JsonView], defaults: Defaults, *, custom: bool) -> list[JsonObject]:
     """The containers of a component; in a custom one the container that answers gets its name and all resources."""
-    named = [{"resources": {}, **container} for container in containers]
+    named = [_with_container_defaults(container) for container in containers]
     if not custom:
         return named
     main = next((i for i, container in enumerate(named) if container.get("name") == MODEL_CONTAINER), 0)
@@ -117,6 +116,16 @@ def _containers(containers: Sequence[JsonView], defaults: Defaults, *, custom: b
         named[main]["name"] = MODEL_CONTAINER
     named[main] = _with_all_resources(named[main], defaults)
     return named
+
+
+def _with_container_defaults(container: JsonView) -> JsonObject:
+    """The container with what Kubernetes' types write for every container; port 0 of a probe is the serving port."""
+    changed: JsonObject = {"resources": {}, **container}
+    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
+        for action in ("httpGet", "tcpSocket"):
+            if (changed.get(name) or {}).get(action) is not None:
+                changed[name] = {**changed[name], action: {"port": 0, **changed[name][action]}}
+    return changed
 
 
 def _with_all_resources(container: JsonView, defaults: Defaults) -> JsonObject:

@@ -40,6 +40,9 @@ class ServiceHosts:
 def hosts_of(service: InferenceService, entry: Component, entry_url: str, settings: Settings) -> ServiceHosts:
     """The names of `service`, whose requests enter at the component `entry` with Knative's URL `entry_url`."""
     meta, ingress = service.metadata, settings.ingress
+    if ingress.disable_virtual_service:
+        host = urlsplit(entry_url).hostname or ""
+        return ServiceHosts(internal=entry.local_host(settings.cluster_domain), external=host, url=entry_url)
     internal = f"{meta.name}.{meta.namespace}.svc.{settings.cluster_domain}"
     parts = urlsplit(entry_url)
     # Only the first occurrence is the component's own name; a domain may contain the same words.

@@ -38,6 +38,9 @@ def follow_rollout(status: ComponentStatus, live: Service) -> ComponentStatus:
     """The component's status with the stable revision as the Knative Service shows it now."""
     targets = live.status.traffic or []
     ready = live.status.latestReadyRevisionName
+    kept = next((target.revisionName for target in targets if target.tag == PREVIOUS_TAG), None)
+    if not status.latestRolledoutRevision and kept:  # The status was lost; the split itself says what was stable.
+        status = status.replace(latestRolledoutRevision=kept)
     latest = next((t for t in targets if t.latestRevision and t.revisionName == ready), None)
     if not ready or latest is None:
         return status

@@ -10,7 +10,7 @@ from controller.api.core import PodSpec
 from controller.api.inferenceservice import ComponentSpec, InferenceService
 from controller.api.knative import TrafficTarget
 from controller.api.meta import owner_reference
-from controller.base.json import JsonObject
+from controller.base.json import JsonObject, JsonView
 from controller.inferenceservice.children.pods import Workload
 from controller.inferenceservice.components import Component
 from controller.inferenceservice.config import Settings
@@ -80,7 +80,7 @@ def _annotations(
     return merged | _scaling(component.spec)
 
 
-def _scaling(spec: ComponentSpec) -> Mapping[str, str]:
+def _scaling(spec: ComponentSpec) -> dict[str, str]:
     scaling = {"min-scale": str(1 if spec.minReplicas is None else spec.minReplicas)}
     if spec.maxReplicas:
         scaling["max-scale"] = str(spec.maxReplicas)
@@ -99,6 +99,9 @@ def _is_initial_scale(value: str | None, *, zero_allowed: bool) -> bool:
 
 def _revision_spec(spec: ComponentSpec, pod: PodSpec) -> JsonObject:
     fields: JsonObject = {name: value for name, value in pod.to_json().items() if name in _POD_FIELDS}
+    for list_name in ("containers", "initContainers"):
+        if list_name in fields:
+            fields[list_name] = [_with_resources(item) for item in fields[list_name]]
     if spec.containerConcurrency is not None:
         fields["containerConcurrency"] = spec.containerConcurrency
     if spec.timeout is not None:
@@ -106,3 +109,16 @@ def _revision_spec(spec: ComponentSpec, pod: PodSpec) -> JsonObject:
         fields["timeoutSeconds"] = spec.timeout
         fields["responseStartTimeoutSeconds"] = spec.timeout
     return fields
+
+
+def _with_resources(item: JsonView) -> JsonObject:
+    """The container with its amounts as Kubernetes stores them: text, and what is limited of a device also requested."""
+    resources = item.get("resources") or {}
+    if not resources:
+        return {name: value for name, value in item.items() if name != "resources"}
+    limits = {name: str(amount) for name, amount in (resources.get("limits") or {}).items()}
+    requests = {name: str(amount) for name, amount in (resources.get("requests") or {}).items()}
+    # Kubernetes does the same in each pod: devices (names with a domain) cannot be overcommitted.
+    requests = {name: amount for name, amount in limits.items() if "/" in name} | requests
+    amounts = {"limits": limits, "requests": requests}
+    return {**item, "resources": {**resources, **{name: value for name, value in amounts.items() if value}}}

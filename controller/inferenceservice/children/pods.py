@@ -181,8 +181,8 @@ def _service_args(component: Component) -> Mapping[str, str]:
 
 
 def _with_args(item: Container, flags: Mapping[str, str]) -> Container:
-    """The container with those flags that neither its command nor its arguments have."""
-    given = {word.partition("=")[0] for word in (*item.command, *item.args)}
+    """The container with those flags that its arguments do not have."""
+    given = {word.partition("=")[0] for word in item.args}
     added = [word for flag, value in flags.items() if flag not in given for word in (flag, value)]
     return item.replace(args=[*item.args, *added]) if added else item
 

@@ -1,0 +1,143 @@
+"""Brings InferenceServices to what their specs say: reads the world, asks the plan, writes the difference.
+
+All decisions are in plan.py. What is here is only about writing little: progress that decides nothing is written at most so
+often, and Ready waits a moment for the gateway to learn of a new route.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from pydantic import ValidationError
+
+from controller.api.inferenceservice import InferenceServiceStatus
+from controller.api.validation import type_errors
+from controller.base.clock import Clock
+from controller.base.errors import Invalid, UserError
+from controller.base.json import JsonView
+from controller.base.logging import get_logger
+from controller.inferenceservice.conditions import PREDICTOR_READY, READY
+from controller.inferenceservice.plan import plan_inference_service
+from controller.inferenceservice.snapshot import Snapshot
+from controller.inferenceservice.world import World, owner_keys, pod_keys
+from controller.kube.resources import VIRTUAL_SERVICES
+from controller.reconcile.apply import Applier
+from controller.reconcile.controller import Controller
+from controller.reconcile.diff import Apply, Status, Write, plan_writes
+from controller.reconcile.plan import Key, Outcome, Plan
+
+FIELD_MANAGER: Final = "ladle-inferenceservice"
+
+PROGRESS_PAUSE_S: Final = 0.5
+"""Shortest time between two status writes that only show progress. A start from a warm template takes less (design.md 7), so
+it costs no such write at all; people do not read faster."""
+ROUTE_PROPAGATION_S: Final = 0.05
+"""How long a new VirtualService may take to reach the gateway. Measured on onebox 2026-11: 10 ms for file, watch and swap."""
+
+log = get_logger(__name__)
+
+
+class InferenceServiceReconciler:
+    """The reconcile function of InferenceServices."""
+
+    def __init__(self, world: World, applier: Applier, clock: Clock) -> None:
+        self._world = world
+        self._applier = applier
+        self._clock = clock
+        self._written_s: dict[Key, float] = {}
+        """When a service's status was written last."""
+        self._routed_s: dict[Key, float] = {}
+        """When a new VirtualService may be taken for live."""
+
+    def watch(self, controller: Controller) -> None:
+        """Lets `controller` reconcile whatever a change may concern."""
+        world = self._world
+        controller.watch(world.services, lambda item: (Key(item["metadata"]["namespace"], item["metadata"]["name"]),))
+        for informer in world.children.values():
+            controller.watch(informer, owner_keys)
+        controller.watch(world.pods, pod_keys)
+        for informer in world.shared:
+            controller.watch(informer, lambda _: world.service_keys())
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """One pass over one service; writes nothing where all is as it should be."""
+        manifest = self._world.services.get(*key)
+        if manifest is None:
+            self._written_s.pop(key, None)
+            self._routed_s.pop(key, None)
+            return Outcome()
+        try:
+            snapshot = self._world.snapshot(manifest)
+        except ValidationError as error:
+            raise Invalid(type_errors(error)) from None
+        route_wait_s = self._route_wait_s(key)
+        if route_wait_s > 0:
+            snapshot = replace(snapshot, virtual_service=None)
+        plan = plan_inference_service(snapshot)
+        try:
+            wait_s = await self._carry_out(key, manifest, snapshot, plan)
+        except UserError as error:
+            await self._refuse(key, snapshot, error)
+            raise
+        waits_s = [wait for wait in (wait_s, self._route_wait_s(key), plan.requeue_after_s) if wait]
+        return Outcome(requeue_after_s=min(waits_s, default=None))
+
+    async def _carry_out(self, key: Key, manifest: JsonView, snapshot: Snapshot, plan: Plan) -> float:
+        """Writes what differs; returns how long what was held back should wait, 0 for nothing."""
+        writes = plan_writes(plan, manifest, self._world.live_children(key, plan), FIELD_MANAGER)
+        wait_s = self._progress_wait_s(key, snapshot, plan, writes)
+        if wait_s > 0:
+            writes = tuple(write for write in writes if not isinstance(write, Status))
+        if snapshot.virtual_service is None and self._route_wait_s(key) <= 0:
+            self._note_new_route(key, writes)
+        await self._applier.execute(manifest, writes)
+        if any(isinstance(write, Status) for write in writes):
+            self._written_s[key] = self._clock.monotonic_s()
+        return wait_s
+
+    async def _refuse(self, key: Key, snapshot: Snapshot, error: UserError) -> None:
+        """Shows in the status why a child cannot be written."""
+        refusal = UserError("ReconcileFailed", f"fails to reconcile: {error}")
+        plan = plan_inference_service(replace(snapshot, refusal=refusal))
+        manifest = self._world.services.get(*key)
+        if manifest is None:
+            return
+        log.info("blocked", namespace=key.namespace, service=key.name, error=str(error))
+        writes = plan_writes(replace(plan, children=(), keep_children=True), manifest, (), FIELD_MANAGER)
+        await self._applier.execute(manifest, writes)
+
+    def _progress_wait_s(self, key: Key, snapshot: Snapshot, plan: Plan, writes: tuple[Write, ...]) -> float:
+        """How long a status that decides nothing has to wait; 0 if it is written now."""
+        if plan.status is None or plan.events or not any(isinstance(write, Status) for write in writes):
+            return 0.0
+        written_s = self._written_s.get(key)
+        before, after = snapshot.service.status, InferenceServiceStatus.parse(plan.status)
+        if written_s is None or not before.conditions or _verdict(before) != _verdict(after):
+            return 0.0
+        return max(0.0, written_s + PROGRESS_PAUSE_S - self._clock.monotonic_s())
+
+    def _note_new_route(self, key: Key, writes: tuple[Write, ...]) -> None:
+        if any(isinstance(write, Apply) and write.child.resource is VIRTUAL_SERVICES for write in writes):
+            self._routed_s[key] = self._clock.monotonic_s() + ROUTE_PROPAGATION_S
+
+    def _route_wait_s(self, key: Key) -> float:
+        due_s = self._routed_s.get(key)
+        if due_s is None:
+            return 0.0
+        left_s = due_s - self._clock.monotonic_s()
+        if left_s <= 0:
+            del self._routed_s[key]
+        return max(0.0, left_s)
+
+
+def _verdict(status: InferenceServiceStatus) -> tuple[object, ...]:
+    """The part of a status that people and programs act on at once."""
+    conditions = tuple(
+        (item.status, item.reason if item.status == "False" else None)
+        for item in (status.condition(type_) for type_ in (READY, PREDICTOR_READY))
+        if item is not None
+    )
+    model = status.modelStatus
+    failure = model.lastFailureInfo.message if model.lastFailureInfo is not None else None
+    return conditions, model.transitionStatus, failure, status.url

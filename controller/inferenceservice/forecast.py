@@ -1,0 +1,43 @@
+"""What the controller will have written once everything is ready, from manifests alone. (pure)
+
+A VirtualService comes only when the Knative Services that it leads to are ready. Where no cluster is given, they are taken
+to be ready: the answer to «what will there be?» rather than «what is written first?».
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controller.api import knative
+from controller.base.json import JsonObject, JsonView
+from controller.base.names import child_name
+from controller.inferenceservice.offline import render
+
+DOMAIN = "localhost"
+"""The domain of a onebox; a cluster's own stands in its config-domain, which this knows nothing of."""
+
+
+def render_once_ready(
+    objects: Iterable[JsonView], *, namespace: str = "default", with_status: bool = False
+) -> list[JsonObject]:
+    """All children of the InferenceServices in `objects`; UserError as for `render`."""
+    manifests = list(objects)
+    first = render(manifests, namespace=namespace)
+    ready = [_as_ready(child) for child in first if child["apiVersion"].startswith(knative.GROUP)]
+    return render(manifests, existing=ready, namespace=namespace, with_status=with_status)
+
+
+def _as_ready(service: JsonObject) -> JsonObject:
+    """A Knative Service as Knative leaves it when its first revision serves."""
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    revision = child_name(name, "-00001")
+    status = {
+        "observedGeneration": 1,
+        "conditions": [{"type": type_, "status": "True"} for type_ in ("ConfigurationsReady", "Ready", "RoutesReady")],
+        "url": f"http://{name}.{namespace}.{DOMAIN}",
+        "address": {"url": f"http://{name}.{namespace}.svc.cluster.local"},
+        "latestCreatedRevisionName": revision,
+        "latestReadyRevisionName": revision,
+        "traffic": [{"revisionName": revision, "latestRevision": True, "percent": 100}],
+    }
+    return {**service, "metadata": {**service["metadata"], "generation": 1}, "status": status}

@@ -1,0 +1,179 @@
+"""What has become of the model: on its way, loaded, or failed and why, read off the newest revision's pods. (pure)
+
+The states and transitions are KServe's (spec/kserve.md 2.10). Three differences: a failure is forgotten once the model is
+loaded, a service scaled to zero keeps its model's state, and images that cannot be had are failures too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from controller.api.core import ContainerStateTerminated, ContainerStatus, Pod
+from controller.api.inferenceservice import FailureInfo, ModelCopies, ModelStates, ModelStatus
+from controller.api.knative import Service
+from controller.base.errors import UserError
+from controller.inferenceservice.children.storage import INITIALIZER
+from controller.inferenceservice.conditions import FALSE, READY, TRUE
+from controller.inferenceservice.runtimes import NO_SUPPORTING_RUNTIME, RUNTIME_DISABLED, RUNTIME_NOT_RECOGNIZED
+
+MODEL_LOAD_FAILED: Final = "ModelLoadFailed"
+RUNTIME_UNHEALTHY: Final = "RuntimeUnhealthy"
+INVALID_PREDICTOR_SPEC: Final = "InvalidPredictorSpec"
+INVALID_SPEC: Final = "InvalidSpec"
+REVISION_LABEL: Final = "serving.knative.dev/revision"
+
+_SPEC_REASONS: Final = (RUNTIME_NOT_RECOGNIZED, RUNTIME_DISABLED, NO_SUPPORTING_RUNTIME, INVALID_PREDICTOR_SPEC)
+_CRASH_LOOP: Final = "CrashLoopBackOff"
+_IMAGE_REASONS: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
+"""Why a container waits in a way that mends itself only if somebody changes something."""
+_SIDECAR: Final = "queue-proxy"
+
+
+class State(StrEnum):
+    PENDING = "Pending"
+    LOADING = "Loading"
+    LOADED = "Loaded"
+    FAILED = "FailedToLoad"
+
+
+_TRANSITIONS: Final = {
+    State.PENDING: "InProgress",
+    State.LOADING: "InProgress",
+    State.LOADED: "UpToDate",
+    State.FAILED: "BlockedByFailedLoad",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the containers of a pod say; None as state: nothing new."""
+
+    state: State | None
+    failure: FailureInfo | None = None
+
+
+def observe_model(before: ModelStatus, live: Service | None, pods: Sequence[Pod], uris: Iterable[str]) -> ModelStatus:
+    """The model's status; `pods` are the predictor's, `uris` its sources, which a failure to fetch must name."""
+    newest = _newest_first(live, pods)
+    copies = _copies(newest)
+    seen = _look(live, newest, tuple(uris))
+    state = seen.state
+    if state is None:
+        if before.states is not None and before.transitionStatus != INVALID_SPEC:
+            return before.replace(copies=copies)
+        state = State.PENDING
+    active = before.states.activeModelState if before.states is not None else ""
+    if state is State.LOADED:
+        active = State.LOADED.value
+    status = {
+        "transitionStatus": _TRANSITIONS[state],
+        "states": ModelStates(activeModelState=active, targetModelState=state.value),
+        "copies": copies,
+    }
+    failure = seen.failure or _still_relevant(before.lastFailureInfo, state)
+    if failure is not None:
+        status["lastFailureInfo"] = failure
+    return ModelStatus(**status)
+
+
+def refuse_model(before: ModelStatus, error: UserError) -> ModelStatus:
+    """The model's status where the spec cannot work for `error`, or as it was where the model is not to blame."""
+    reasons = {reason: reason for reason in _SPEC_REASONS} | {"InvalidStorage": INVALID_PREDICTOR_SPEC}
+    reason = reasons.get(error.reason)
+    if reason is None:
+        return before.replace(transitionStatus=before.transitionStatus)  # Set, even if empty: the schema requires it.
+    active = before.states.activeModelState if before.states is not None else ""
+    return ModelStatus(
+        transitionStatus=INVALID_SPEC,
+        states=ModelStates(activeModelState=active, targetModelState=State.FAILED.value),
+        lastFailureInfo=FailureInfo(reason=reason, message=error.message),
+    )
+
+
+def failed(status: ModelStatus) -> FailureInfo | None:
+    """Why the model that is wanted cannot be served; None unless it has failed."""
+    if status.states is None or status.states.targetModelState != State.FAILED:
+        return None
+    return status.lastFailureInfo
+
+
+def _newest_first(live: Service | None, pods: Iterable[Pod]) -> list[Pod]:
+    revision = live.status.latestCreatedRevisionName if live is not None else None
+    mine = [pod for pod in pods if revision and pod.metadata.labels.get(REVISION_LABEL) == revision]
+    staying = [pod for pod in mine if pod.metadata.deletionTimestamp is None]
+    return sorted(staying, key=lambda pod: pod.metadata.creationTimestamp or "", reverse=True)
+
+
+def _copies(pods: Iterable[Pod]) -> ModelCopies:
+    ready = sum(pod.is_ready for pod in pods)
+    return ModelCopies(failedCopies=0, totalCopies=ready) if ready else ModelCopies(failedCopies=0)
+
+
+def _look(live: Service | None, pods: Sequence[Pod], uris: tuple[str, ...]) -> _Seen:
+    if live is not None and _serves_latest(live):
+        return _Seen(State.LOADED)
+    if pods:
+        return _look_at_pod(pods[0], uris)
+    if live is not None and any(item.status == FALSE for item in live.status.conditions):
+        return _Seen(State.FAILED)
+    return _Seen(State.PENDING)
+
+
+def _serves_latest(live: Service) -> bool:
+    ready = live.status.condition(READY)
+    latest = live.status.latestReadyRevisionName
+    is_ready = ready is not None and ready.status == TRUE
+    return is_ready and latest is not None and latest == live.status.latestCreatedRevisionName
+
+
+def _look_at_pod(pod: Pod, uris: tuple[str, ...]) -> _Seen:
+    if not pod.status.containerStatuses and not pod.status.initContainerStatuses:
+        return _Seen(None)
+    for status in pod.status.initContainerStatuses:
+        if status.name == INITIALIZER and status.state.running is not None:
+            # After a failure it runs again and again: what it said last stands until it says something else.
+            return _Seen(None) if _failure_before(status) else _Seen(State.LOADING)
+    retrying = False
+    for status in (*pod.status.initContainerStatuses, *pod.status.containerStatuses):
+        failure = _failure(status, uris) if status.name != _SIDECAR else None
+        if failure is not None:
+            return _Seen(State.FAILED, failure)
+        retrying = retrying or (status.name != _SIDECAR and not status.ready and _failure_before(status) is not None)
+    return _Seen(None) if retrying else _Seen(State.PENDING)
+
+
+def _failure(status: ContainerStatus, uris: tuple[str, ...]) -> FailureInfo | None:
+    waiting = status.state.waiting
+    if waiting is not None and waiting.reason in _IMAGE_REASONS:
+        message = waiting.message or f"container {status.name} waits: {waiting.reason}"
+        return FailureInfo(reason=RUNTIME_UNHEALTHY, message=message)
+    ended = status.state.terminated
+    if ended is None and waiting is not None and waiting.reason == _CRASH_LOOP:
+        ended = _failure_before(status) or ContainerStateTerminated(exitCode=1)
+    if ended is None or ended.exitCode == 0:
+        return None
+    message = _last_words(status.name, ended)
+    if status.name == INITIALIZER and uris and "://" not in message and not any(uri in message for uri in uris):
+        message = f"{', '.join(uris)}: {message}"
+    return FailureInfo(reason=MODEL_LOAD_FAILED, message=message, exitCode=ended.exitCode)
+
+
+def _failure_before(status: ContainerStatus) -> ContainerStateTerminated | None:
+    ended = status.lastState.terminated
+    return ended if ended is not None and ended.exitCode != 0 else None
+
+
+def _last_words(name: str, ended: ContainerStateTerminated) -> str:
+    if ended.message.strip():
+        return ended.message.strip()
+    if ended.reason == "OOMKilled":
+        return f"container {name} was killed since it used more memory than its limit"
+    return f"container {name} ended with exit code {ended.exitCode} and said nothing; see its log"
+
+
+def _still_relevant(failure: FailureInfo | None, state: State) -> FailureInfo | None:
+    """A failure to load stays visible until the model is loaded; what was wrong with an older spec does not."""
+    return None if failure is None or state is State.LOADED or failure.reason in _SPEC_REASONS else failure

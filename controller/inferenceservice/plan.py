@@ -1,0 +1,220 @@
+"""What an InferenceService leads to: the one decision that controller, `ladle render` and the tests share. (pure)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from controller.api.defaulting import KNATIVE_MODE
+from controller.api.inferenceservice import ExplainerSpec, InferenceService, InferenceServiceStatus
+from controller.api.validation import mode_of
+from controller.base.errors import UserError
+from controller.base.names import ISVC_FINALIZER
+from controller.inferenceservice.children.ingress import build_external_name_service, build_virtual_service
+from controller.inferenceservice.children.knative_service import build_knative_service
+from controller.inferenceservice.children.pods import (
+    Workload,
+    build_art_pod,
+    build_custom_pod,
+    build_model_pod,
+    service_with_server_labels,
+)
+from controller.inferenceservice.children.storage import Source, add_storage, sources_of
+from controller.inferenceservice.components import Component, ComponentKind, is_stopped
+from controller.inferenceservice.conditions import FALSE, READY, TRUE, UNKNOWN
+from controller.inferenceservice.hosts import hosts_of
+from controller.inferenceservice.model_status import observe_model
+from controller.inferenceservice.runtimes import RuntimeChoice, select_runtime
+from controller.inferenceservice.snapshot import Snapshot
+from controller.inferenceservice.status import (
+    ComponentView,
+    Ingress,
+    build_blocked_status,
+    build_status,
+    build_stopped_status,
+    view_components,
+)
+from controller.inferenceservice.traffic import split_traffic
+from controller.reconcile.plan import Child, Event, Plan
+
+DISABLE_AUTO_UPDATE_ANNOTATION: Final = "serving.kserve.io/disable-auto-update"
+READY_EVENT: Final = "InferenceServiceReady"
+NOT_READY_EVENT: Final = "InferenceServiceNotReady"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draft:
+    """The children of a service, and the runtime that its predictor got."""
+
+    children: tuple[Child, ...]
+    choice: RuntimeChoice | None
+
+
+def plan_inference_service(snapshot: Snapshot) -> Plan:
+    """The children, status and events that `snapshot` calls for; never fails for what a user wrote."""
+    service = snapshot.service
+    if service.metadata.deletionTimestamp is not None:
+        # Owner references do the work. KServe's finalizer may stand on objects that it managed before.
+        finalizers = tuple(name for name in service.metadata.finalizers if name != ISVC_FINALIZER)
+        return Plan(keep_children=True, finalizers=finalizers)
+    if is_stopped(service):
+        return _with_status(snapshot, Plan(), build_stopped_status(snapshot))
+    views = view_components(snapshot)
+    ingress = _ingress(snapshot, views)
+    try:
+        if snapshot.refusal is not None:
+            raise snapshot.refusal
+        draft = _draft(snapshot, views, ingress)
+        uris = [source.uri for source in sources_of(service.spec.predictor)]
+    except UserError as error:  # A wrong spec must not tear down a revision that serves traffic.
+        if not _is_settled(service):
+            return _with_status(snapshot, Plan(keep_children=True), build_blocked_status(snapshot, views, error), error)
+        # What runs was made from this very spec and works; only a new revision could not be made now.
+        draft, uris = _Draft(children=(), choice=None), []
+    keep = not draft.children or _is_frozen(service)
+    model = observe_model(service.status.modelStatus, views[0].live, snapshot.pods, uris)
+    status = build_status(
+        snapshot, views, ingress, model=model, runtime=draft.choice.runtime if draft.choice is not None else None
+    )
+    if not draft.children:
+        status = _with_known_runtime(status, service.status)
+    return _with_status(snapshot, Plan(children=draft.children, keep_children=keep), status)
+
+
+def _draft(snapshot: Snapshot, views: Sequence[ComponentView], ingress: Ingress) -> _Draft:
+    service, settings = snapshot.service, snapshot.settings
+    mode = service.status.deploymentMode or mode_of(service)
+    if mode != KNATIVE_MODE:
+        message = f"deployment mode {mode} is not supported yet; without the annotation the mode is {KNATIVE_MODE}"
+        raise UserError("DeploymentModeNotSupported", message)
+    choice, predictor = None, service.spec.predictor
+    if predictor.model is not None:
+        has_storage = bool(sources_of(predictor))
+        choice = select_runtime(predictor.model, snapshot.runtimes, multi_node=predictor.workerSpec is not None)
+        service = service_with_server_labels(service, choice, has_storage=has_storage)
+    children = [_knative_service(snapshot, service, view, choice) for view in views]
+    if not settings.ingress.disable_virtual_service:
+        children.append(build_external_name_service(service, settings))
+        if ingress.hosts is not None and ingress.route_to is not None:
+            entry, explainer = ingress.route_to, _explainer(views)
+            children.append(
+                build_virtual_service(service, ingress.hosts, entry=entry, explainer=explainer, settings=settings)
+            )
+    return _Draft(children=tuple(children), choice=choice)
+
+
+def _knative_service(
+    snapshot: Snapshot, service: InferenceService, view: ComponentView, choice: RuntimeChoice | None
+) -> Child:
+    component, annotations = view.component, service.metadata.annotations
+    sources = sources_of(component.spec)
+    workload = _workload(snapshot, service, component, choice, sources)
+    pod = add_storage(
+        workload.pod,
+        sources,
+        annotations={**annotations, **component.spec.annotations},
+        settings=snapshot.settings,
+        storage_containers=snapshot.storage_containers,
+    )
+    return build_knative_service(
+        service,
+        component,
+        Workload(pod=pod, labels=workload.labels, annotations=workload.annotations),
+        traffic=split_traffic(component.spec, view.status, annotations),
+        settings=snapshot.settings,
+    )
+
+
+def _workload(
+    snapshot: Snapshot,
+    service: InferenceService,
+    component: Component,
+    choice: RuntimeChoice | None,
+    sources: Sequence[Source],
+) -> Workload:
+    if component.kind is ComponentKind.PREDICTOR and choice is not None:
+        return build_model_pod(service, choice, has_storage=bool(sources))
+    if isinstance(component.spec, ExplainerSpec) and component.spec.art is not None:
+        return build_art_pod(component, component.spec.art, snapshot.settings)
+    if not component.spec.containers:
+        raise UserError("InvalidPredictorSpec", f"spec.{component.kind} has neither a model nor containers")
+    return build_custom_pod(component)
+
+
+def _entry(views: Sequence[ComponentView]) -> ComponentView:
+    """The component that requests enter at: the transformer if there is one."""
+    return next((view for view in views if view.component.kind is ComponentKind.TRANSFORMER), views[0])
+
+
+def _explainer(views: Sequence[ComponentView]) -> Component | None:
+    return next((view.component for view in views if view.component.kind is ComponentKind.EXPLAINER), None)
+
+
+def _ingress(snapshot: Snapshot, views: Sequence[ComponentView]) -> Ingress:
+    """How far the service's own names are. Once they lead somewhere they stay, whatever becomes of a new revision."""
+    entry = _entry(views)
+    waits = next((view for view in views if not view.is_ready), None)
+    routed = _routed(snapshot, views)
+    url = entry.status.url or (entry.live.status.url if entry.live is not None else None)
+    hosts = hosts_of(snapshot.service, entry.component, url, snapshot.settings) if url else None
+    if waits is None or snapshot.settings.ingress.disable_virtual_service:
+        is_routed = waits is None if snapshot.settings.ingress.disable_virtual_service else routed is entry
+        return Ingress(hosts=hosts, route_to=entry.component, is_routed=is_routed and hosts is not None)
+    ready = waits.condition(READY)
+    return Ingress(
+        hosts=hosts,
+        # A transformer that is new gets requests once it is ready; until then the predictor goes on answering.
+        route_to=routed.component if routed is not None else None,
+        is_routed=hosts is not None and routed is entry,
+        waits_for=waits.component.kind,
+        waits_status=ready.status if ready is not None else UNKNOWN,
+    )
+
+
+def _routed(snapshot: Snapshot, views: Sequence[ComponentView]) -> ComponentView | None:
+    """The component that requests to the service's names reach now, the entry where that one is going away."""
+    live = snapshot.virtual_service
+    if live is None or live.metadata.deletionTimestamp is not None or not live.spec.http:
+        return None
+    # The last route is the one for all paths; routes before it are for explanations.
+    host = live.spec.http[-1].headers.request.set.get("Host")
+    domain = snapshot.settings.cluster_domain
+    return next((view for view in views if view.component.local_host(domain) == host), _entry(views))
+
+
+def _is_settled(service: InferenceService) -> bool:
+    """Whether the children were made from this very spec and serve."""
+    ready = service.status.condition(READY)
+    is_ready = ready is not None and ready.status == TRUE
+    return is_ready and service.status.observedGeneration == service.metadata.generation
+
+
+def _is_frozen(service: InferenceService) -> bool:
+    """Whether the service asked that a changed runtime does not change it."""
+    frozen = service.metadata.annotations.get(DISABLE_AUTO_UPDATE_ANNOTATION, "").lower() == "true"
+    return frozen and _is_settled(service)
+
+
+def _with_known_runtime(status: InferenceServiceStatus, before: InferenceServiceStatus) -> InferenceServiceStatus:
+    names = ("servingRuntimeName", "clusterServingRuntimeName")
+    return status.replace(**{name: getattr(before, name) for name in names if getattr(before, name)})
+
+
+def _with_status(
+    snapshot: Snapshot, plan: Plan, status: InferenceServiceStatus, error: UserError | None = None
+) -> Plan:
+    events = []
+    if error is not None:
+        events.append(Event(type="Warning", reason=error.reason, message=error.message))
+    before, after = snapshot.service.status.condition(READY), status.condition(READY)
+    assert after is not None, "every status has Ready"
+    was_ready = before is not None and before.status == TRUE
+    name = snapshot.service.metadata.name
+    if after.status == TRUE and not was_ready:
+        events.append(Event(type="Normal", reason=READY_EVENT, message=f"InferenceService [{name}] is Ready"))
+    if after.status == FALSE and was_ready:
+        because = ", ".join(item.type for item in status.conditions if item.status == FALSE and item.severity != "Info")
+        message = f"InferenceService [{name}] is no longer Ready because of: {because}"
+        events.append(Event(type="Warning", reason=NOT_READY_EVENT, message=message))
+    return Plan(children=plan.children, keep_children=plan.keep_children, status=status.to_json(), events=tuple(events))
