@@ -22,7 +22,7 @@ from controller.reconcile.plan import Child, Key, Outcome, Plan
 from onebox.knative.conditions import READY, TRUE, UNKNOWN
 from onebox.knative.names import FIELD_MANAGER
 
-SETTLE_S = 0.5
+SETTLE_S = 1.0
 """How long a status that only says "not yet" waits: longer than a warm start, shorter than a person looks. A guess."""
 
 
@@ -45,10 +45,18 @@ Observe = Callable[[Key], Observed | None]
 class Carrier:
     """Carries out the plans for objects of one kind; each kind needs its own."""
 
-    def __init__(self, client: KubeClient, informers: dict[ResourceType, Informer], clock: Clock) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        informers: dict[ResourceType, Informer],
+        clock: Clock,
+        *,
+        settle_s: float = SETTLE_S,
+    ) -> None:
         self._events = EventRecorder(client, FIELD_MANAGER, clock)
         self._applier = Applier(client, field_manager=FIELD_MANAGER, informers=informers, events=self._events)
         self._clock = clock
+        self._settle_s = settle_s
         self._waiting_since_s: dict[Key, float] = {}
 
     async def reconcile(self, key: Key, observe: Observe) -> Outcome:
@@ -87,7 +95,7 @@ class Carrier:
         else:
             since_s = self._waiting_since_s.setdefault(key, self._clock.monotonic_s())
             waited_s = self._clock.monotonic_s() - since_s
-            wait_s = decide_wait_s(observed.owner.get("status") or {}, status, waited_s)
+            wait_s = decide_wait_s(observed.owner.get("status") or {}, status, self._settle_s - waited_s)
         if wait_s > 0:
             writes = [write for write in writes if not isinstance(write, Status | Tell)]
         else:
@@ -96,15 +104,15 @@ class Carrier:
         return Outcome(requeue_after_s=_sooner(observed.plan.requeue_after_s, wait_s or None))
 
 
-def decide_wait_s(before: JsonView, after: JsonView, waited_s: float) -> float:
-    """How much longer the status `after` should wait before it replaces `before`; 0: not at all.
+def decide_wait_s(before: JsonView, after: JsonView, left_s: float) -> float:
+    """How much longer, at most `left_s`, the status `after` waits before it replaces `before`; 0: not at all.
 
     Only "not yet" waits, and only where it takes no promise back: a Ready of an older generation is not left standing.
     """
     outdated = before.get("observedGeneration") != after.get("observedGeneration") and _ready(before) == TRUE
     if _ready(after) != UNKNOWN or outdated:
         return 0.0
-    return max(0.0, SETTLE_S - waited_s)
+    return max(0.0, left_s)
 
 
 def _ready(status: JsonView) -> str:

@@ -20,7 +20,7 @@ from controller.reconcile.plan import Key, Outcome
 from onebox.home import Home
 from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
 from onebox.knative.autoscaler.report import ScaleBoard
-from onebox.knative.carrying import Carrier
+from onebox.knative.carrying import SETTLE_S, Carrier
 from onebox.knative.configuration.controller import CollectionReconciler, ConfigurationReconciler
 from onebox.knative.revision.controller import RevisionReconciler
 from onebox.knative.route.controller import Gateway, RouteReconciler, RoutingReconciler
@@ -30,6 +30,11 @@ from onebox.knative.world import World, name_of, namespace_of
 
 _WORKERS = 8
 """Objects of one kind in work at once; enough to keep the API server busy. A guess."""
+
+_SERVICE_SETTLE_S = 1.25 * SETTLE_S
+"""A Service repeats what its children say, so that it waits for their word."""
+_REVISION_SETTLE_S = 3 * SETTLE_S
+"""That a revision is deploying can be seen on the Service as well. A guess."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +83,8 @@ def make_controllers(parts: Parts) -> list[Controller]:
     """The reconcilers' controllers, watching; nothing runs yet."""
     client, world, clock, settings = parts.client, parts.world, parts.clock, parts.home.settings()
 
-    def carrier() -> Carrier:
-        return Carrier(client, world.informers, clock)
+    def carrier(settle_s: float = SETTLE_S) -> Carrier:
+        return Carrier(client, world.informers, clock, settle_s=settle_s)
 
     def controller(name: str, reconciler: _Reconciler) -> Controller:
         made = Controller(name, reconciler.reconcile, workers=_WORKERS, clock=clock, rng=parts.rng)
@@ -87,12 +92,14 @@ def make_controllers(parts: Parts) -> list[Controller]:
         return made
 
     routes = RouteReconciler(world, carrier(), clock, gateway=parts.gateway, gateway_port=settings.gateway_port)
-    revisions = RevisionReconciler(world, carrier(), clock, board=parts.board, activator_port=settings.activator_port)
+    revisions = RevisionReconciler(
+        world, carrier(_REVISION_SETTLE_S), clock, board=parts.board, activator_port=settings.activator_port
+    )
     of_revisions, of_routes = controller("revision", revisions), controller("route", routes)
     of_revisions.watch(world.config_maps, lambda _: _keys(world.revisions.items()))
     of_routes.watch(world.config_maps, lambda _: _keys(world.routes.items()))
     return [
-        controller("service", ServiceReconciler(world, carrier(), clock)),
+        controller("service", ServiceReconciler(world, carrier(_SERVICE_SETTLE_S), clock)),
         controller("configuration", ConfigurationReconciler(world, carrier(), clock)),
         of_revisions,
         of_routes,

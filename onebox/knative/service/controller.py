@@ -33,7 +33,7 @@ class ServiceReconciler:
 
     def observe(self, key: Key) -> Observed | None:
         stored = self._world.knative_services.get(*key)
-        if stored is None:
+        if stored is None or stored["metadata"].get("deletionTimestamp"):
             return None
         service = Service.parse(stored)
         configuration, route = self._world.configurations.get(*key), self._world.routes.get(*key)
