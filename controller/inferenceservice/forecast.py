@@ -22,13 +22,17 @@ def render_once_ready(
 ) -> list[JsonObject]:
     """All children of the InferenceServices in `objects`; UserError as for `render`."""
     manifests = list(objects)
-    first = render(manifests, namespace=namespace)
-    ready = [_as_ready(child) for child in first if child["apiVersion"].startswith(knative.GROUP)]
-    return render(manifests, existing=ready, namespace=namespace, with_status=with_status)
+    # Knative Services first, then what waits for them to be ready; the last pass sees both.
+    children = render(manifests, namespace=namespace)
+    children = render(manifests, existing=[_as_ready(child) for child in children], namespace=namespace)
+    world = [_as_ready(child) for child in children]
+    return render(manifests, existing=world, namespace=namespace, with_status=with_status)
 
 
 def _as_ready(service: JsonObject) -> JsonObject:
-    """A Knative Service as Knative leaves it when its first revision serves."""
+    """The child as it is once all is well: a Knative Service with the status of one whose first revision serves."""
+    if not service["apiVersion"].startswith(knative.GROUP):
+        return service
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     revision = child_name(name, "-00001")
     status = {

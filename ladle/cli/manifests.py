@@ -12,7 +12,9 @@ import yaml
 
 from ladle.cli.console import fail
 
-FilesOption = Annotated[list[Path], typer.Option("--filename", "-f", help="Manifests: YAML or JSON; - for standard input")]
+FilesOption = Annotated[
+    list[Path], typer.Option("--filename", "-f", help="Manifests: YAML or JSON; - for standard input")
+]
 NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Where objects without a namespace would go")]
 
 
@@ -24,15 +26,21 @@ def render(
         Optional[list[Path]],  # noqa: UP045 - typer reads this at run time.
         typer.Option("--with", help="Objects that exist already: settings, runtimes, children with their status"),
     ] = None,
-    status: Annotated[bool, typer.Option("--status", help="Also print the InferenceServices with their status")] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Also print the InferenceServices with their status")
+    ] = False,
 ) -> None:
-    """Print what the controller would write for these manifests."""
+    """Print what the controller would write for these manifests: now, with the objects of --with; else once all is ready."""
     from controller.base.errors import UserError
+    from controller.inferenceservice.forecast import render_once_ready
     from controller.inferenceservice.offline import render as render_offline
 
-    objects = _read_all(filename)
+    objects, world = _read_all(filename), _read_all(existing or [])
     try:
-        rendered = render_offline(objects, existing=_read_all(existing or []), namespace=namespace, with_status=status)
+        if world:
+            rendered = render_offline(objects, existing=world, namespace=namespace, with_status=status)
+        else:
+            rendered = render_once_ready(objects, namespace=namespace, with_status=status)
     except UserError as error:
         raise fail(str(error)) from None
     sys.stdout.write(yaml.safe_dump_all(rendered, sort_keys=False))
@@ -54,7 +62,9 @@ def validate(
     stored = next(iter(_read_all([old])), None) if old else None
     verdicts = list(validate_offline(_read_all(filename), old=stored, namespace=namespace))
     if defaults:
-        sys.stdout.write(yaml.safe_dump_all([v.defaulted for v in verdicts if v.defaulted is not None], sort_keys=False))
+        sys.stdout.write(
+            yaml.safe_dump_all([v.defaulted for v in verdicts if v.defaulted is not None], sort_keys=False)
+        )
     for verdict in verdicts:
         (sys.stderr if defaults else sys.stdout).write(f"{verdict}\n")
     if any(verdict.errors for verdict in verdicts):

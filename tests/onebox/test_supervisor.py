@@ -15,7 +15,7 @@ from onebox.processes import ProcessId, end, processes_of
 from onebox.supervisor import Supervisor, read_record, record_path, sole_supervisor, supervisor_pid
 from tests.waiting import wait_for
 
-SLEEPER = Component(name="sleeper", command=(sys.executable, "-c", "import time; time.sleep(600)"), purpose="sleeps")
+SLEEPER = Component(name="sleeper", command=(sys.executable, "-c", "import signal; signal.pause()"), purpose="sleeps")
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_adoption_leaves_processes_with_other_commands_alone(home: Home) -> None
     supervisor.supervise()
     pod = running(home)
     record_path(home, "sleeper").unlink()
-    other = Component(name="sleeper", command=(sys.executable, "-c", "import time; time.sleep(601)"), purpose="sleeps")
+    other = Component(name="sleeper", command=(sys.executable, "-c", "import signal; signal.pause()", "another"), purpose="sleeps")
     Supervisor(home, (other,)).adopt()
     assert pod.alive()
 
