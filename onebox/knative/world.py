@@ -15,7 +15,7 @@ from controller.base.json import JsonView
 from controller.base.logging import get_logger
 from controller.base.names import CONFIGURATION_LABEL, REVISION_LABEL, ROUTE_LABEL
 from controller.kube.client import KubeClient
-from controller.kube.informer import Informer
+from controller.kube.informer import Informer, Keep
 from controller.kube.resources import (
     CONFIG_MAPS,
     CONFIGURATIONS,
@@ -59,10 +59,14 @@ class World:
     """One informer for each kind; `informers` are to be run by whoever owns the world."""
 
     def __init__(self, client: KubeClient, clock: Clock, rng: random.Random) -> None:
-        def informer(resource: ResourceType, namespace: str | None = None, label: str = "") -> Informer:
-            return Informer(client, resource, namespace=namespace, label_selector=label, clock=clock, rng=rng)
+        def informer(
+            resource: ResourceType, *, namespace: str | None = None, label: str = "", keep: Keep | None = None
+        ) -> Informer:
+            return Informer(
+                client, resource, namespace=namespace, label_selector=label, clock=clock, rng=rng, keep=keep
+            )
 
-        self.knative_services = informer(KNATIVE_SERVICES)
+        self.knative_services = informer(KNATIVE_SERVICES, keep=_without_managed_fields)
         self.configurations = informer(CONFIGURATIONS)
         self.revisions = informer(REVISIONS)
         self.routes = informer(ROUTES)
@@ -70,8 +74,8 @@ class World:
         self.services = informer(SERVICES)
         self.endpoints = informer(ENDPOINTS)
         self.deployments = informer(DEPLOYMENTS, label=REVISION_LABEL)
-        self.pods = informer(PODS, label=REVISION_LABEL)
-        self.config_maps = informer(CONFIG_MAPS, CONFIG_NAMESPACE)
+        self.pods = informer(PODS, label=REVISION_LABEL, keep=_without_spec)
+        self.config_maps = informer(CONFIG_MAPS, namespace=CONFIG_NAMESPACE, keep=_without_managed_fields)
         self.informers: dict[ResourceType, Informer] = {
             found.resource: found for found in vars(self).values() if isinstance(found, Informer)
         }
@@ -114,6 +118,15 @@ class World:
         self.pods.add_index(BY_REVISION, lambda obj: by_label(obj, REVISION_LABEL))
         self.services.add_index(BY_ROUTE, lambda obj: by_label(obj, ROUTE_LABEL))
         self.routes.add_index(BY_TARGET, _targets)
+
+
+def _without_managed_fields(obj: JsonView) -> JsonView:
+    # Who wrote what is half of an object, and tells nothing about one that nobody here applies.
+    return {**obj, "metadata": {name: value for name, value in obj["metadata"].items() if name != "managedFields"}}
+
+
+def _without_spec(obj: JsonView) -> JsonView:
+    return {name: value for name, value in _without_managed_fields(obj).items() if name != "spec"}
 
 
 def name_of(obj: JsonView) -> str:
