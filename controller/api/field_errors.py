@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+from pydantic import ValidationError
 
 from controller.base.errors import FieldError
 
@@ -34,3 +36,15 @@ def not_supported(field: str, value: object, allowed: Iterable[str]) -> FieldErr
 def duplicate(field: str, value: object) -> FieldError:
     """A value that may stand there once."""
     return FieldError(field=field, message=f'Duplicate value: "{value}"', cause="FieldValueDuplicate")
+
+
+def type_errors(error: ValidationError) -> Iterator[FieldError]:
+    """What a schema would have said: fields whose JSON type is wrong."""
+    for item in error.errors(include_url=False):
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+        missing = item["type"] == "missing"
+        yield FieldError(
+            field=path,
+            message="Required value" if missing else f"Invalid value: {item['msg'].lower()}",
+            cause="FieldValueRequired" if missing else "FieldValueTypeInvalid",
+        )

@@ -23,14 +23,24 @@ from controller.api.defaulting import (
     default_inference_service,
     normal_mode,
 )
-from controller.api.field_errors import duplicate, forbidden, invalid, not_supported, required
+from controller.api.field_errors import duplicate, forbidden, invalid, not_supported, required, type_errors
 from controller.api.inferenceservice import ComponentSpec, InferenceService
 from controller.api.validation_containers import validate_implementation
+from controller.api.validation_runtimes import admit_serving_runtime
 from controller.api.validation_scaling import AUTOSCALER_CLASS_ANNOTATION, AUTOSCALER_CLASSES, validate_scaling
 from controller.api.validation_storage import validate_storage
 from controller.base.errors import FieldError, Invalid
 from controller.base.json import JsonObject
 from controller.base.names import NAME_LENGTH_MAX
+
+__all__ = [
+    "admit_inference_service",
+    "admit_serving_runtime",
+    "components",
+    "inference_service_admission",
+    "mode_of",
+    "validate_inference_service",
+]
 
 NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 """KServe's rule for names: they become host names and Knative Services."""
@@ -62,18 +72,6 @@ def inference_service_admission(defaults: Defaults = SHIPPED) -> Admit:
 
 admit_inference_service: Admit = inference_service_admission()
 """Admission by the settings that KServe ships."""
-
-
-def type_errors(error: ValidationError) -> Iterator[FieldError]:
-    """What a schema would have said: fields whose JSON type is wrong."""
-    for item in error.errors(include_url=False):
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
-        missing = item["type"] == "missing"
-        yield FieldError(
-            field=path,
-            message="Required value" if missing else f"Invalid value: {item['msg'].lower()}",
-            cause="FieldValueRequired" if missing else "FieldValueTypeInvalid",
-        )
 
 
 def validate_inference_service(service: InferenceService) -> Iterator[FieldError]:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from controller.api.admission import AdmissionRequest, Operation
-from controller.api.field_errors import forbidden, invalid, required
+from controller.api.field_errors import forbidden, invalid, required, type_errors
 from controller.api.servingruntime import ServingRuntime
-from controller.api.validation import type_errors
 from controller.api.validation_containers import validate_container
 from controller.base.errors import FieldError, Invalid
 from controller.base.json import JsonObject

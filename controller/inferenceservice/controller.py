@@ -11,8 +11,8 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from controller.api.field_errors import type_errors
 from controller.api.inferenceservice import InferenceServiceStatus
-from controller.api.validation import type_errors
 from controller.base.clock import Clock
 from controller.base.errors import Invalid, UserError
 from controller.base.json import JsonView

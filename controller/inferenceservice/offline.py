@@ -1,16 +1,14 @@
 """The controller's and admission's decisions without a cluster: what `ladle render` and `ladle validate` print. (pure)
 
 Manifests in, children or verdicts out, by the same functions that run in the controller. What exists in the cluster can be
-given as objects; settings and runtimes that they do not hold are those that a new onebox starts with. A service whose Knative
-Services are not given is rendered as it will be in the end, its VirtualService included; one whose Knative Services are given,
-as it would be at that moment.
+given as objects; settings and runtimes that they do not hold are those that a new onebox starts with.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -22,13 +20,13 @@ from pydantic import ValidationError
 from controller.api import knative
 from controller.api.admission import AdmissionRequest, Admit, Operation
 from controller.api.core import ConfigMap, Pod
+from controller.api.field_errors import type_errors
 from controller.api.inferenceservice import KIND as SERVICE_KIND
 from controller.api.istio import VirtualService
-from controller.api.meta import Condition, ObjectMeta
 from controller.api.servingruntime import CLUSTER_KIND, ClusterStorageContainer
 from controller.api.servingruntime import KIND as RUNTIME_KIND
 from controller.api.structural import StructuralSchema
-from controller.api.validation import inference_service_admission, type_errors
+from controller.api.validation import inference_service_admission
 from controller.api.validation_runtimes import admit_serving_runtime
 from controller.base.errors import FieldError, Invalid, UserError
 from controller.base.json import JsonObject, JsonView
@@ -41,8 +39,6 @@ from controller.reconcile.plan import Plan
 
 NOWHERE_UID: Final = "00000000-0000-0000-0000-000000000000"
 """Stands for the uid that only a stored service has."""
-_KNATIVE_DOMAIN: Final = "svc.cluster.local"
-"""Under which Knative serves where config-domain names no domain."""
 _RUNTIME_KINDS: Final = (RUNTIME_KIND, CLUSTER_KIND)
 _KSERVE_GROUP: Final = "serving.kserve.io"
 
@@ -82,30 +78,13 @@ def render(
         if not _is(manifest, _KSERVE_GROUP, SERVICE_KIND):
             continue
         stored = _admitted(manifest, world.settings)
-        snapshot = world.snapshot(stored)
-        plan = plan_inference_service(_foreseen(snapshot))
+        plan = plan_inference_service(world.snapshot(stored))
         if plan.keep_children and not with_status:
             raise _blocking(plan)
         rendered += [dict(child.manifest) for child in plan.children]
         if with_status:
-            rendered.append({**stored, "status": dict(plan_inference_service(snapshot).status or {})})
+            rendered.append({**stored, "status": dict(plan.status or {})})
     return rendered
-
-
-def _foreseen(snapshot: Snapshot) -> Snapshot:
-    """The snapshot with a ready Knative Service for each component that has none yet, under the URL that it will get."""
-    domain = next(iter(snapshot.settings.knative_domains), _KNATIVE_DOMAIN)
-    services = dict(snapshot.knative_services)
-    for component in snapshot.components:
-        host = f"{component.child_name}.{component.namespace}.{domain}"
-        foreseen = knative.Service(
-            metadata=ObjectMeta(name=component.child_name, namespace=component.namespace, generation=1),
-            status=knative.ServiceStatus(
-                observedGeneration=1, url=f"http://{host}", conditions=[Condition(type="Ready", status="True")]
-            ),
-        )
-        services.setdefault(component.child_name, foreseen)
-    return replace(snapshot, knative_services=services)
 
 
 def validate(
