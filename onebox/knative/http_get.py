@@ -7,6 +7,7 @@ at rest, and a general client costs several times as much CPU for each request.
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import httptools
 
@@ -59,8 +60,7 @@ class GetConnection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance.
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -187,7 +187,8 @@ class Exchange:
 
 
 class ClientConnection(asyncio.Protocol):
-    """One client's socket."""
+    """One client's socket. A client that ends its side is gone, as Go's servers see it: whoever stops waiting must free its
+    place."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -269,8 +270,7 @@ class ClientConnection(asyncio.Protocol):
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance.
         self.server.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature.
@@ -281,10 +281,6 @@ class ClientConnection(asyncio.Protocol):
             self._current.leave()
         if self._tunnel is not None:
             self._tunnel.close()
-
-    def eof_received(self) -> bool:
-        # A client that ends its side is gone, as Go's servers see it, unless it is only reading what we send last.
-        return self._lingering
 
     def pause_writing(self) -> None:
         if self._current is not None:

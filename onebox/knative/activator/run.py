@@ -54,6 +54,7 @@ class Activator:
     """A running activator."""
 
     server: ActivatorServer
+    targets: Targets
     pool: PodPool
     port: int
     background: tuple[asyncio.Task[None], ...]
@@ -81,7 +82,7 @@ async def start(
     port = await server.listen("127.0.0.1", home.settings().activator_port)
     log.info("listening", port=port)
     background = (group.create_task(load.run()), group.create_task(_sweep_forever(server, pool, limits)))
-    return Activator(server=server, pool=pool, port=port, background=background)
+    return Activator(server=server, targets=targets, pool=pool, port=port, background=background)
 
 
 async def _sweep_forever(server: ActivatorServer, pool: PodPool, limits: Limits) -> None:

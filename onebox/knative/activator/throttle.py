@@ -80,6 +80,11 @@ class Throttle:
         return len(self._waiters)
 
     @property
+    def pods(self) -> tuple[Pod, ...]:
+        """All of them, in order of address."""
+        return tuple(self._pods)
+
+    @property
     def capacity(self) -> int | None:
         """Requests that the usable pods take at once; None: endlessly many."""
         usable = sum(pod.usable for pod in self._pods)

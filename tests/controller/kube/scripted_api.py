@@ -16,7 +16,17 @@ from aiohttp.test_utils import TestServer
 from controller.kube.client import Deadlines, KubeClient
 
 Object = dict[str, Any]
-COLLECTIONS = ("pods", "nodes", "configmaps", "events", "leases", "namespaces")
+COLLECTIONS = (
+    "pods",
+    "nodes",
+    "configmaps",
+    "events",
+    "leases",
+    "namespaces",
+    "endpoints",
+    "deployments",
+    "revisions",
+)
 
 
 @dataclass
