@@ -1,0 +1,216 @@
+"""Brings Envoy from what it has to what it should have, and learns what it refuses.
+
+Order: endpoints before the clusters that read them, clusters before the routes that name them, and the other way round
+for what goes. Files give no answer, so Envoy's statistics are asked after each: the version in force is the content's, or
+the number of refusals grew. A refused table is halved until what is wrong stands alone; that stays out, in the form it had
+before, and everything else comes into force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from pathlib import Path
+
+from controller.base.clock import Clock
+from controller.base.logging import get_logger
+from onebox.istio.admin import CLUSTERS, Admin, EnvoyAway
+from onebox.istio.explain import explain_cluster, explain_virtual_host
+from onebox.istio.files import ConfigFiles, parse_clusters, parse_routes, render_routes
+from onebox.istio.registry import Listener
+from onebox.istio.translation import Desired, Offer
+from onebox.istio.xds import render_response
+
+_POLL_FIRST_S = 0.001
+_POLL_MAX_S = 0.02
+"""Envoy is asked for its verdict after 1 ms, then less and less often: 3 ms is usual for a few services, 30 ms for 500."""
+_VERDICT_TIMEOUT_S = 10.0
+"""Envoy reads 1,000 virtual hosts in 50 ms; on a machine that starts hundreds of processes it can take seconds. A guess."""
+
+log = get_logger(__name__)
+
+Resources = Mapping[str, bytes]
+
+
+class Verdict(Enum):
+    ACCEPTED = auto()
+    REFUSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that Envoy does not take, and why."""
+
+    table: str
+    name: str
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Table:
+    """One file of many resources: those that Envoy has confirmed, and those that it refused in this form."""
+
+    name: str
+    path: Path
+    render: Callable[[Iterable[bytes]], tuple[str, bytes]]
+    parse: Callable[[bytes], dict[str, bytes]]
+    explain: Callable[[bytes], Awaitable[str]]
+    confirmed: dict[str, bytes] = field(default_factory=dict)
+    refused: dict[str, bytes] = field(default_factory=dict)
+
+    def additions(self, desired: Resources) -> dict[str, bytes | None]:
+        """What is new or different, apart from what was refused just so."""
+        return {
+            name: content
+            for name, content in desired.items()
+            if self.confirmed.get(name) != content and self.refused.get(name) != content
+        }
+
+    def removals(self, desired: Resources) -> dict[str, bytes | None]:
+        return {name: None for name in self.confirmed if name not in desired}
+
+    def with_changes(self, changes: Mapping[str, bytes | None]) -> dict[str, bytes]:
+        merged = {**self.confirmed, **changes}
+        return {name: content for name, content in sorted(merged.items()) if content is not None}
+
+
+class Publisher:
+    """Writes and watches the tables of one Envoy."""
+
+    def __init__(self, files: ConfigFiles, admin: Admin, clock: Clock) -> None:
+        self._files = files
+        self._admin = admin
+        self._clock = clock
+        self._adopted = False
+        self.spent_s = 0.0
+        """How long the last `publish` waited for Envoy."""
+        self._clusters = Table(
+            name=CLUSTERS,
+            path=files.clusters,
+            render=render_response,
+            parse=parse_clusters,
+            explain=explain_cluster,
+        )
+        self._routes = {listener: self._route_table(listener) for listener in Listener}
+
+    def _route_table(self, listener: Listener) -> Table:
+        return Table(
+            name=listener.value,
+            path=self._files.routes(listener),
+            render=lambda hosts: render_routes(listener, hosts),
+            parse=parse_routes,
+            explain=explain_virtual_host,
+        )
+
+    async def publish(self, desired: Desired) -> list[Refusal]:
+        """Brings `desired` into force as far as Envoy takes it, and returns what it does not take; EnvoyAway at any step."""
+        started_s = self._clock.monotonic_s()
+        for cluster, assignment in desired.endpoints.items():
+            # Before anything is awaited: later ones may be written meanwhile, and must not be overwritten.
+            self._files.write_endpoints(cluster, assignment)
+        await self._adopt()
+        refusals = await self._offer(self._clusters, self._clusters.additions(desired.clusters))
+        for listener, table in self._routes.items():
+            hosts = desired.virtual_hosts[listener]
+            refusals += await self._offer(table, {**table.additions(hosts), **table.removals(hosts)})
+            _forget(table, hosts)
+        if not any(table.refused for table in self._routes.values()):
+            # Else routes may still be in force that nobody desires any more, and they need their clusters.
+            refusals += await self._offer(self._clusters, self._clusters.removals(desired.clusters))
+            self._files.remove_endpoints_but(desired.endpoints)
+        _forget(self._clusters, desired.clusters)
+        self.spent_s = self._clock.monotonic_s() - started_s
+        return refusals
+
+    def is_in_force(self, offer: Offer, desired: Desired) -> bool:
+        """Whether all that this generation consists of has been confirmed."""
+        return (
+            offer.complete
+            and all(
+                self._routes[listener].confirmed.get(name) == desired.virtual_hosts[listener].get(name, b"")
+                for listener, name in offer.virtual_hosts
+            )
+            and all(name in self._clusters.confirmed for name in offer.clusters)
+        )
+
+    async def audit(self) -> None:
+        """Makes Envoy read again what it should have but has not: a file whose change it missed, or one from a crash."""
+        state = await self._admin.state()
+        for table in (self._clusters, *self._routes.values()):
+            version, content = table.render(table.with_changes({}).values())
+            if self._adopted and state.tables[table.name].version != version:
+                log.warning("configuration is not in force, writing it again", table=table.name)
+                if not await asyncio.to_thread(self._files.write, table.path, content):
+                    await asyncio.to_thread(self._files.touch, table.path)
+
+    def write_blindly(self, desired: Desired) -> None:
+        """Writes the clusters without waiting for anybody: for an Envoy that cannot start with those that are there."""
+        self._files.write(
+            self._clusters.path, render_response([desired.clusters[n] for n in sorted(desired.clusters)])[1]
+        )
+
+    async def _adopt(self) -> None:
+        """Takes what Envoy has in force for confirmed, so that a restart of ours changes nothing."""
+        if self._adopted:
+            return
+        state = await self._admin.state()
+        for table in (self._clusters, *self._routes.values()):
+            found = _read(table)
+            version, _ = table.render(found.values())
+            if state.tables[table.name].version == version:
+                table.confirmed = found
+        self._adopted = True
+
+    async def _offer(self, table: Table, changes: Mapping[str, bytes | None]) -> list[Refusal]:
+        """Makes the changes, or as many of them as Envoy takes."""
+        if not changes:
+            return []
+        target = table.with_changes(changes)
+        if await self._try(table, target) is Verdict.ACCEPTED:
+            table.confirmed = target
+            return []
+        if len(changes) > 1:
+            names = sorted(changes)
+            middle = len(names) // 2
+            halves = ({name: changes[name] for name in part} for part in (names[:middle], names[middle:]))
+            return [refusal for half in halves for refusal in await self._offer(table, half)]
+        await self._try(table, table.with_changes({}))  # Back to what is known to be good.
+        ((name, content),) = changes.items()
+        if content is None:
+            return []  # It cannot be what leaves that Envoy refuses; the audit sees to the rest.
+        table.refused[name] = content
+        return [Refusal(table.name, name, await table.explain(content))]
+
+    async def _try(self, table: Table, target: Mapping[str, bytes]) -> Verdict:
+        version, content = table.render(target.values())
+        before = (await self._admin.state()).tables[table.name]
+        if not await asyncio.to_thread(self._files.write, table.path, content):
+            if before.version == version:
+                return Verdict.ACCEPTED
+            await asyncio.to_thread(self._files.touch, table.path)
+        pause_s = _POLL_FIRST_S
+        deadline_s = self._clock.monotonic_s() + _VERDICT_TIMEOUT_S
+        while self._clock.monotonic_s() < deadline_s:
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _POLL_MAX_S)
+            state = await self._admin.state()
+            now = state.tables[table.name]
+            if now.version == version and (table.name != CLUSTERS or not state.warming):
+                return Verdict.ACCEPTED
+            if now.refused > before.refused:
+                return Verdict.REFUSED
+        raise EnvoyAway(f"no verdict on {table.name} within {_VERDICT_TIMEOUT_S:.0f} s")
+
+
+def _read(table: Table) -> dict[str, bytes]:
+    try:
+        return table.parse(table.path.read_bytes())
+    except (FileNotFoundError, ValueError, KeyError):
+        return {}  # Not ours, or of an older form: it will be replaced.
+
+
+def _forget(table: Table, desired: Resources) -> None:
+    """Drops refusals of what is not asked for any more."""
+    table.refused = {name: content for name, content in table.refused.items() if desired.get(name) == content}
