@@ -1,4 +1,4 @@
-"""How long, and how much: the bounds of the activator's connections, each with its origin."""
+"""How long, and how much: the bounds of the activator, each with its origin."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
+    """What a revision does not say itself; 503 `pending request queue full` beyond the first two."""
+
+    waiting_max: int = 10_000
+    """Requests that may wait for one revision: the depth that Knative's activator declares for its queue."""
+    held_bytes_max: int = 64 * 2**20
+    """Bytes of bodies that may wait for one revision. A guess: a laptop can spare it for several revisions."""
     header_s: float = 30.0
     """From a request's first byte to the end of its head: 408 beyond. A guess; nginx allows 60 s."""
     keep_alive_s: float = 3900.0

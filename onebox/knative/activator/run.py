@@ -35,11 +35,13 @@ async def run(home: Home) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with KubeClient.open(home.component_kubeconfig("activator"), user_agent="ladle-activator") as client:
-        revisions = Informer(client, REVISIONS, clock=clock, rng=rng)
-        endpoints = Informer(client, ENDPOINTS, clock=clock, rng=rng)
+        informers = ActivatorInformers(
+            revisions=Informer(client, REVISIONS, clock=clock, rng=rng),
+            endpoints=Informer(client, ENDPOINTS, clock=clock, rng=rng),
+        )
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(informer.run()) for informer in (revisions, endpoints)]
-            activator = await start(home, group, revisions=revisions, endpoints=endpoints, clock=clock, rng=rng)
+            background = [group.create_task(informer.run()) for informer in (informers.revisions, informers.endpoints)]
+            activator = await start(home, group, informers, limits=Limits(), clock=clock, rng=rng)
             background.extend(activator.background)
             await stop.wait()
             log.info("draining")
@@ -47,6 +49,14 @@ async def run(home: Home) -> None:
             for task in background:
                 task.cancel()
             activator.pool.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivatorInformers:
+    """What the activator looks at; whoever makes it runs them."""
+
+    revisions: Informer
+    endpoints: Informer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +74,14 @@ class Activator:
 async def start(
     home: Home,
     group: asyncio.TaskGroup,
+    informers: ActivatorInformers,
     *,
-    revisions: Informer,
-    endpoints: Informer,
+    limits: Limits,
     clock: Clock,
     rng: random.Random,
 ) -> Activator:
     """Starts it in this group; it listens when this returns."""
-    limits = Limits()
-    targets = Targets(revisions, endpoints, rng=rng)
+    targets = Targets(informers.revisions, informers.endpoints, limits=limits, rng=rng)
     targets.watch()
     load = LoadLink(socket_path(home), clock)
     pool = PodPool(clock, limits)

@@ -56,6 +56,10 @@ class ActivatorServer:
         self._listener: asyncio.Server | None = None
         self._empty = asyncio.Event()
 
+    @property
+    def connections(self) -> tuple[ClientConnection, ...]:
+        return tuple(self._connections)
+
     async def listen(self, host: str, port: int) -> int:
         """Accepts connections; returns the port, which is chosen where 0 was asked for."""
         loop = asyncio.get_running_loop()
@@ -84,7 +88,7 @@ class ActivatorServer:
     def sweep(self) -> None:
         """Ends connections that are slow or idle; called about once a second."""
         now_s = self.clock.monotonic_s()
-        for connection in list(self._connections):
+        for connection in self.connections:
             connection.sweep(now_s)
 
     async def drain(self) -> None:
@@ -100,5 +104,5 @@ class ActivatorServer:
                 await self._empty.wait()
         except TimeoutError:
             log.warning("requests broken off", connections=len(self._connections))
-            for connection in list(self._connections):
+            for connection in self.connections:
                 connection.abort()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from controller.base.json import JsonView
 from controller.kube.informer import Change, ChangeKind, Informer
 from controller.reconcile.plan import Key
+from onebox.knative.activator.limits import Limits
 from onebox.knative.activator.throttle import Throttle
 from onebox.knative.endpoints import parse_endpoints
 from onebox.knative.names import private_service_name
@@ -52,10 +53,10 @@ def parse_limits(revision: JsonView) -> RevisionLimits:
 class Target:
     """One revision."""
 
-    def __init__(self, key: Key, limits: RevisionLimits, rng: random.Random) -> None:
+    def __init__(self, key: Key, limits: RevisionLimits, throttle: Throttle) -> None:
         self.key = key
         self.limits = limits
-        self.throttle = Throttle(limits.container_concurrency, rng)
+        self.throttle = throttle
         self.pods_changed = asyncio.Event()
         """Set whenever there may be other pods to probe."""
 
@@ -63,9 +64,10 @@ class Target:
 class Targets:
     """All revisions, by key."""
 
-    def __init__(self, revisions: Informer, endpoints: Informer, *, rng: random.Random) -> None:
+    def __init__(self, revisions: Informer, endpoints: Informer, *, limits: Limits, rng: random.Random) -> None:
         self._revisions = revisions
         self._endpoints = endpoints
+        self._limits = limits
         self._rng = rng
         self._targets: dict[Key, Target] = {}
         self._private: dict[tuple[str, str], Key] = {}  # (namespace, name of the private Service) -> revision
@@ -97,7 +99,8 @@ class Targets:
         limits = parse_limits(change.object)
         target = self._targets.get(key)
         if target is None:
-            self._targets[key] = target = Target(key, limits, self._rng)
+            throttle = Throttle(limits.container_concurrency, limits=self._limits, rng=self._rng)
+            self._targets[key] = target = Target(key, limits, throttle)
             self._private[private] = key
             self._set_pods(target, self._endpoints.get(*private))
         elif target.limits != limits:

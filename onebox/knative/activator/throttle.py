@@ -13,12 +13,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from onebox.knative.activator.limits import Limits
 from onebox.knative.endpoints import Address
 
-WAITING_MAX = 10_000
-"""Requests that may wait for one revision: the depth that Knative's activator declares for its queue."""
-HELD_BYTES_MAX = 64 * 2**20
-"""Bytes of heads and bodies that may wait for one revision. A guess: a laptop can spare it for several revisions."""
 _FIRST_FIT_MAX = 3
 """Up to this containerConcurrency the first pod with a free place is taken; Knative's."""
 
@@ -67,8 +64,9 @@ def _lighter_of_two(pods: Sequence[Pod], rng: random.Random) -> Pod | None:
 class Throttle:
     """The pods of one revision and the requests that wait for them."""
 
-    def __init__(self, concurrency: int, rng: random.Random) -> None:
+    def __init__(self, concurrency: int, *, limits: Limits, rng: random.Random) -> None:
         self._concurrency = concurrency
+        self._limits = limits
         self._rng = rng
         self._pods: list[Pod] = []
         self._waiters: OrderedDict[Place, None] = OrderedDict()  # In order, and left in O(1) by those who give up.
@@ -122,7 +120,8 @@ class Throttle:
 
         The caller limits the time, and calls `release` when the request has left the pod.
         """
-        if len(self._waiters) >= WAITING_MAX or self._held_bytes + held_bytes > HELD_BYTES_MAX:
+        limits = self._limits
+        if len(self._waiters) >= limits.waiting_max or self._held_bytes + held_bytes > limits.held_bytes_max:
             raise QueueFull
         place: Place = asyncio.get_running_loop().create_future()
         self._waiters[place] = None

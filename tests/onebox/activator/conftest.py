@@ -15,7 +15,8 @@ from controller.base.clock import SystemClock
 from controller.kube.resources import ENDPOINTS, REVISIONS
 from controller.reconcile.plan import Key
 from onebox.home import OneboxSettings
-from onebox.knative.activator.run import Activator, start
+from onebox.knative.activator.limits import Limits
+from onebox.knative.activator.run import Activator, ActivatorInformers, start
 from onebox.knative.activator.targets import Target, parse_limits
 from onebox.knative.stats_link import ActivatorStat, decode_stat, socket_path, start_server
 from tests.onebox.fake_pod import FakePod
@@ -37,7 +38,8 @@ class Bench:
     session: aiohttp.ClientSession
     stats: list[ActivatorStat]
     """What the autoscaler heard."""
-    group: asyncio.TaskGroup
+    connections: list[asyncio.StreamWriter]
+    """Of the activator to the autoscaler."""
 
     @property
     def url(self) -> str:
@@ -88,8 +90,14 @@ class Bench:
             return answer.status, await answer.text()
 
 
-async def listen_to_stats(world: World, stats: list[ActivatorStat]) -> asyncio.Server:
+async def listen_to_stats(
+    world: World, stats: list[ActivatorStat], connections: list[asyncio.StreamWriter] | None = None
+) -> asyncio.Server:
+    """In place of the autoscaler."""
+
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if connections is not None:
+            connections.append(writer)
         while line := await reader.readline():
             stats.append(decode_stat(line))
         writer.close()
@@ -98,18 +106,24 @@ async def listen_to_stats(world: World, stats: list[ActivatorStat]) -> asyncio.S
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+def limits() -> Limits:
+    """A test that needs others is parametrized with them."""
+    return Limits()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, limits: Limits) -> AsyncIterator[Bench]:
     settings = replace(OneboxSettings(), activator_port=0)
     async with world(tmp_path, settings) as made, aiohttp.ClientSession() as session, background() as group:
         stats: list[ActivatorStat] = []
-        server = await listen_to_stats(made, stats)
-        revisions, endpoints = made.informer(REVISIONS, group), made.informer(ENDPOINTS, group)
-        activator = await start(
-            made.home, group, revisions=revisions, endpoints=endpoints, clock=SystemClock(), rng=random.Random(1)
+        connections: list[asyncio.StreamWriter] = []
+        server = await listen_to_stats(made, stats, connections)
+        informers = ActivatorInformers(
+            revisions=made.informer(REVISIONS, group), endpoints=made.informer(ENDPOINTS, group)
         )
-        await revisions.synced()
-        await endpoints.synced()
-        yield Bench(made, activator, session, stats, group)
+        activator = await start(made.home, group, informers, limits=limits, clock=SystemClock(), rng=random.Random(1))
+        await activator.targets.synced()
+        yield Bench(made, activator, session, stats, connections)
         server.close()
         await activator.server.drain()
         activator.pool.close()
