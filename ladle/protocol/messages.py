@@ -26,7 +26,7 @@ class RequestedOutput:
     parameters: Parameters = field(default_factory=lambda: NO_PARAMETERS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class InferRequest:
     """One inference. V2 fills `inputs`; V1 fills `payload`."""
 
@@ -92,7 +92,7 @@ class InferRequest:
         return table_of_rows(self.instances) if self.is_v1 else table_of_columns(self.inputs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class InferResponse:
     """What a model answered, as tensors."""
 

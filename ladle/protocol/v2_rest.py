@@ -6,12 +6,12 @@ order in which the JSON names them.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
 from ladle.errors import InvalidInput, MissingField
 from ladle.protocol.datatypes import datatype_named
+from ladle.protocol.ids import new_id
 from ladle.protocol.json import decode, encode
 from ladle.protocol.messages import InferRequest, InferResponse, RequestedOutput
 from ladle.protocol.tensor import (
@@ -31,7 +31,7 @@ _RANK_MAX = 32
 """More dimensions than numpy 1 has."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedResponse:
     """A body in pieces. `json_length` is what the header `inference-header-content-length` says; None for plain JSON."""
 
@@ -139,7 +139,7 @@ def _required_list(message: dict[str, Any], key: str) -> list[Any]:
 
 def _request_id(value: object) -> str:
     if value is None or value == "":
-        return str(uuid.uuid4())
+        return new_id()
     if not isinstance(value, str):
         raise InvalidInput("id must be a string")
     return value

@@ -9,7 +9,7 @@ from typing import Any
 from ladle.errors import Unsupported
 from ladle.protocol.messages import InferRequest, ModelMetadata
 from ladle.server.eventually import Eventually
-from ladle.server.repository import ModelRepository, ModelState
+from ladle.server.repository import ModelRepository, ModelState, ServedModel
 
 EXTENSIONS = ("model_repository_extension", "model_repository", "binary_tensor_data")
 """KServe's name for the repository extension, and the names that the protocol's documents use."""
@@ -65,15 +65,13 @@ class DataPlane:
             if served.ready or not only_ready
         ]
 
-    def predict(self, request: InferRequest) -> Eventually[Any]:
+    def predict(self, served: ServedModel, request: InferRequest) -> Eventually[Any]:
         """What the model answered, in whatever form it did."""
-        served = self.repository.find_ready(request.model_name)
-        return served.runner.call(served.model.predict, request)
+        return served.runner.run(served.predict, request)
 
-    def explain(self, request: InferRequest) -> Eventually[Any]:
+    def explain(self, served: ServedModel, request: InferRequest) -> Eventually[Any]:
         """The model's explanation."""
-        served = self.repository.find_ready(request.model_name)
-        return served.runner.call(served.model.explain, request)
+        return served.runner.run(served.explain, request)
 
     async def load(self, name: str) -> None:
         """Loads a model; raises what its load raises."""

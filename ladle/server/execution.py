@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -29,55 +29,68 @@ _SIZE_CLASSES = 64
 """One for each power of two of a body's size."""
 
 
+Function = Callable[[InferRequest], Any]
+
+
+class Call:
+    """A function of a model, ready to be called."""
+
+    __slots__ = ("function", "is_async", "observe")
+
+    def __init__(self, function: Function, observe: Callable[[float], None]) -> None:
+        """`observe` hears how long each call took."""
+        self.function = function
+        self.observe = observe
+        self.is_async = inspect.iscoroutinefunction(function)
+
+
 class Runner:
     """Runs the functions of one model."""
 
-    def __init__(self, clock: Clock, *, threads: int, observe: Callable[[float], None]) -> None:
-        """`threads` of the model may run at once; 1 for one that is not thread-safe. `observe` hears each duration."""
+    def __init__(self, clock: Clock, *, threads: int) -> None:
+        """`threads` of the model may run at once; 1 for one that is not thread-safe."""
         self._clock = clock
         self._threads = threads
-        self._observe = observe
         self._pool: ThreadPoolExecutor | None = None
         self._mean_s = [_SAMPLE_S_MAX] * _SIZE_CLASSES
         self._in_threads: set[Future[tuple[Any, Exception | None, float]]] = set()
         """Calls that are in a thread or wait for one. Changed by those threads too: adding and discarding are atomic."""
 
-    def call(self, function: Callable[[InferRequest], Any], request: InferRequest) -> Eventually[Any]:
+    def run(self, call: Call, request: InferRequest) -> Eventually[Any]:
         """What the function returns; a coroutine where that takes a thread, or the function is one."""
-        if inspect.iscoroutinefunction(function):
-            coroutine: Coroutine[Any, Any, Any] = self._await(function, request)
-            return coroutine
+        if call.is_async:
+            return self._await(call, request)
         size_class = request.size_bytes.bit_length()
         # One thread means that the model must not run twice at once: then the loop has to wait for that thread too.
         if self._mean_s[size_class] > INLINE_S_MAX or (self._threads == 1 and self._in_threads):
-            return self._in_thread(function, request, size_class)
+            return self._in_thread(call, request, size_class)
         began_s = self._clock.monotonic_s()
         try:
-            return function(request)
+            return call.function(request)
         finally:
-            self._record(size_class, self._clock.monotonic_s() - began_s)
+            self._record(call, size_class, self._clock.monotonic_s() - began_s)
 
     def close(self) -> None:
         """Ends the threads when they are done."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _await(self, function: Callable[[InferRequest], Any], request: InferRequest) -> Any:
+    async def _await(self, call: Call, request: InferRequest) -> Any:
         began_s = self._clock.monotonic_s()
         try:
-            return await function(request)
+            return await call.function(request)
         finally:
-            self._observe(self._clock.monotonic_s() - began_s)
+            call.observe(self._clock.monotonic_s() - began_s)
 
-    async def _in_thread(self, function: Callable[[InferRequest], Any], request: InferRequest, size_class: int) -> Any:
+    async def _in_thread(self, call: Call, request: InferRequest, size_class: int) -> Any:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="predict")
-        future = self._pool.submit(self._timed, function, request)
+        future = self._pool.submit(self._timed, call.function, request)
         self._in_threads.add(future)
         # At the thread's own end, not the waiting's: who stops waiting does not stop the model.
         future.add_done_callback(self._in_threads.discard)
         result, error, took_s = await asyncio.wrap_future(future)
-        self._record(size_class, took_s)
+        self._record(call, size_class, took_s)
         if error is not None:
             raise error
         return result
@@ -91,8 +104,8 @@ class Runner:
         except Exception as error:  # noqa: BLE001  # Carried to the loop with its duration and raised there.
             return None, error, self._clock.monotonic_s() - began_s
 
-    def _record(self, size_class: int, took_s: float) -> None:
-        self._observe(took_s)
+    def _record(self, call: Call, size_class: int, took_s: float) -> None:
+        call.observe(took_s)
         mean_s = self._mean_s[size_class]
         self._mean_s[size_class] = mean_s + _WEIGHT * (min(took_s, _SAMPLE_S_MAX) - mean_s)
 

@@ -44,7 +44,7 @@ class QueueProxy:
         self.breaker = Breaker(settings.container_concurrency)
         self.stats = ConcurrencyStats(clock.monotonic_s())
         self.drainer = Drainer(clock, quiet_s=settings.drain_quiet_s)
-        self.run_queue = RunQueue(self.loop)
+        self.run_queue = RunQueue(self.loop, clock)
         self.first_byte_limit_s = settings.first_byte_limit_s
         self._prober = prober
         self._probe: asyncio.Task[bool] | None = None

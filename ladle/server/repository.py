@@ -11,7 +11,7 @@ from ladle.clock import Clock
 from ladle.errors import ModelNotFound, ModelNotReady
 from ladle.log import get_logger
 from ladle.protocol.messages import ModelMetadata
-from ladle.server.execution import Runner, in_daemon_thread
+from ladle.server.execution import Call, Runner, in_daemon_thread
 from ladle.server.metrics import ServerMetrics
 from ladle.server.model import Model
 
@@ -29,9 +29,15 @@ class ModelState(StrEnum):
 class ServedModel:
     """A model with what the server keeps about it."""
 
-    def __init__(self, model: Model, runner: Runner) -> None:
+    def __init__(self, model: Model, runner: Runner, metrics: ServerMetrics) -> None:
         self.model = model
         self.runner = runner
+        self.preprocess = metrics.preprocess.series(model.name)
+        """Decoding a request."""
+        self.postprocess = metrics.postprocess.series(model.name)
+        """Encoding an answer."""
+        self._metrics = metrics
+        self._bind()
         self.state = ModelState.LOADING
         self.detail = ""
         """Why it is not ready."""
@@ -39,6 +45,11 @@ class ServedModel:
         """Whether the server's readiness waits for it: not for one that was unloaded by request."""
         self.metadata = ModelMetadata(name=model.name)
         self._loading = asyncio.Lock()
+
+    def _bind(self) -> None:
+        name = self.model.name
+        self.predict = Call(self.model.predict, self._metrics.predict.series(name).observe)
+        self.explain = Call(self.model.explain, self._metrics.explain.series(name).observe)
 
     @property
     def ready(self) -> bool:
@@ -54,6 +65,7 @@ class ServedModel:
                 else:
                     await in_daemon_thread(self.model.load)
                 self.metadata = self.model.metadata()
+                self._bind()  # A model may decide in `load` what its `predict` is.
             except BaseException as error:  # Not handled, only noted: the caller hears of it.
                 self.state, self.detail = ModelState.UNAVAILABLE, f"{type(error).__name__}: {error}"
                 raise
@@ -79,12 +91,8 @@ class ModelRepository:
 
     def add(self, model: Model) -> ServedModel:
         """Registers a model, which is not loaded yet; one of the same name is replaced."""
-        runner = Runner(
-            self._clock,
-            threads=self._threads if model.thread_safe else 1,
-            observe=self._metrics.predict.series(model.name).observe,
-        )
-        served = self._models[model.name] = ServedModel(model, runner)
+        runner = Runner(self._clock, threads=self._threads if model.thread_safe else 1)
+        served = self._models[model.name] = ServedModel(model, runner, self._metrics)
         return served
 
     def names(self) -> list[str]:

@@ -22,8 +22,8 @@ class RestRouter:
     """An http Handler for one data plane."""
 
     def __init__(self, data_plane: DataPlane, *, clock: Clock, metrics: ServerMetrics) -> None:
-        self._v1 = V1(data_plane, clock=clock, metrics=metrics)
-        self._v2 = V2(data_plane, clock=clock, metrics=metrics)
+        self._v1 = V1(data_plane, clock=clock)
+        self._v2 = V2(data_plane, clock=clock)
         self._data_plane = data_plane
         self._clock = clock
         self._metrics = metrics
@@ -63,7 +63,7 @@ class RestRouter:
         # The two that matter first; a path begins with "/", so parts[0] is empty.
         match parts:
             case ["", "v2", "models", name, "infer"]:
-                return self._post(request, lambda: self._v2.infer(request, name))
+                return self._v2.infer(request, name) if request.method == "POST" else method_not_allowed("POST")
             case ["", "v1", "models", action] if action.endswith((":predict", ":explain")):
                 name, _, verb = action.rpartition(":")
                 return self._post(request, lambda: self._v1.infer(request, name, verb))

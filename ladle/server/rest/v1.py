@@ -14,7 +14,7 @@ from ladle.server.data_plane import DataPlane
 from ladle.server.eventually import then
 from ladle.server.http.application import Answer
 from ladle.server.http.messages import OCTETS, TEXT, Request, Response
-from ladle.server.metrics import ServerMetrics
+from ladle.server.repository import ServedModel
 from ladle.server.rest.answers import json_answer
 from ladle.server.rest.bodies import TextHeaders, compressed, decoded_body, is_json
 
@@ -24,10 +24,9 @@ _EVENT_STREAM = b"text/event-stream"
 class V1:
     """Answers V1 requests from a data plane."""
 
-    def __init__(self, data_plane: DataPlane, *, clock: Clock, metrics: ServerMetrics) -> None:
+    def __init__(self, data_plane: DataPlane, *, clock: Clock) -> None:
         self._data_plane = data_plane
         self._clock = clock
-        self._metrics = metrics
 
     def models(self) -> Response:
         return json_answer({"models": self._data_plane.repository.names()})
@@ -49,12 +48,11 @@ class V1:
             headers=TextHeaders(request.headers),
             size_bytes=len(request.body),
         )
-        self._metrics.preprocess.series(name).observe(self._clock.monotonic_s() - began_s)
-        if verb == "explain":
-            return then(self._data_plane.explain(inference), lambda result: self._respond(result, name, request))
-        return then(self._data_plane.predict(inference), lambda result: self._respond(result, name, request))
+        served.preprocess.observe(self._clock.monotonic_s() - began_s)
+        ask = self._data_plane.explain if verb == "explain" else self._data_plane.predict
+        return then(ask(served, inference), lambda result: self._respond(result, served, request))
 
-    def _respond(self, result: Any, name: str, request: Request) -> Response:
+    def _respond(self, result: Any, served: ServedModel, request: Request) -> Response:
         if isinstance(result, Response):
             return result
         if isinstance(result, bytes):
@@ -65,7 +63,7 @@ class V1:
             return Response(200, content_type=_EVENT_STREAM, stream=_pieces(result))
         began_s = self._clock.monotonic_s()
         body = encode(v1_body(result))
-        self._metrics.postprocess.series(name).observe(self._clock.monotonic_s() - began_s)
+        served.postprocess.observe(self._clock.monotonic_s() - began_s)
         packed = compressed(body, request)
         if packed is None:
             return Response(200, body)

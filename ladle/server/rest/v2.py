@@ -13,7 +13,7 @@ from ladle.server.data_plane import DataPlane
 from ladle.server.eventually import then
 from ladle.server.http.application import Answer
 from ladle.server.http.messages import JSON, OCTETS, Header, Request, Response
-from ladle.server.metrics import ServerMetrics
+from ladle.server.repository import ServedModel
 from ladle.server.rest.answers import json_answer
 from ladle.server.rest.bodies import TextHeaders, compressed, decoded_body
 
@@ -23,10 +23,9 @@ _JSON_LENGTH = b"inference-header-content-length"
 class V2:
     """Answers V2 requests from a data plane."""
 
-    def __init__(self, data_plane: DataPlane, *, clock: Clock, metrics: ServerMetrics) -> None:
+    def __init__(self, data_plane: DataPlane, *, clock: Clock) -> None:
         self._data_plane = data_plane
         self._clock = clock
-        self._metrics = metrics
 
     def server(self) -> Response:
         metadata = self._data_plane.server_metadata()
@@ -61,16 +60,17 @@ class V2:
         return json_answer({"name": name, "ready": True})
 
     def infer(self, request: Request, name: str) -> Answer:
-        self._data_plane.repository.find_ready(name)
+        served = self._data_plane.repository.find_ready(name)
         began_s = self._clock.monotonic_s()
         inference = decode_request(name, decoded_body(request), _json_length(request), TextHeaders(request.headers))
-        self._metrics.preprocess.series(name).observe(self._clock.monotonic_s() - began_s)
-        return then(self._data_plane.predict(inference), lambda result: self._respond(result, inference, request))
+        served.preprocess.observe(self._clock.monotonic_s() - began_s)
+        answer = self._data_plane.predict(served, inference)
+        return then(answer, lambda result: self._respond(result, inference, served=served, request=request))
 
-    def _respond(self, result: Any, inference: InferRequest, request: Request) -> Response:
+    def _respond(self, result: Any, inference: InferRequest, *, served: ServedModel, request: Request) -> Response:
         began_s = self._clock.monotonic_s()
         encoded = encode_response(v2_response(result, inference), inference)
-        self._metrics.postprocess.series(inference.model_name).observe(self._clock.monotonic_s() - began_s)
+        served.postprocess.observe(self._clock.monotonic_s() - began_s)
         return _response(encoded, request)
 
     async def load(self, name: str) -> Response:
