@@ -142,9 +142,7 @@ def tensor_from_raw(name: str, datatype: Datatype, shape: tuple[int, ...], raw: 
         raise InvalidInput(f"input '{name}': expected {expected}, got {len(raw)}")
     if datatype.name == "BF16":
         halves = np.frombuffer(raw, dtype="<u2").astype("<u4")
-        array: Array = (halves << _SAFE_SQUARES = 1e76
-"""Where the squares of some numbers sum to less, each fits into 32 bits, whose largest is 3.4e38."""
-_BF16_SHIFT_BITS).view("<f4")
+        array: Array = (halves << _BF16_SHIFT_BITS).view("<f4")
     else:
         array = np.frombuffer(raw, dtype=datatype.dtype)
         if not array.flags.aligned:
@@ -173,9 +171,7 @@ def raw_of(tensor: Tensor) -> bytes | memoryview:
     if tensor.datatype.name == "BYTES":
         return b"".join(_packed(element) for element in array.flat)
     if tensor.datatype.name == "BF16":
-        return (np.ascontiguousarray(array, dtype="<f4").view("<u4") >> _SAFE_SQUARES = 1e76
-"""Where the squares of some numbers sum to less, each fits into 32 bits, whose largest is 3.4e38."""
-_BF16_SHIFT_BITS).astype("<u2").tobytes()
+        return (np.ascontiguousarray(array, dtype="<f4").view("<u4") >> _BF16_SHIFT_BITS).astype("<u2").tobytes()
     whole = np.ascontiguousarray(array, dtype=tensor.datatype.dtype)
     return whole.reshape(-1).view(np.uint8).data if whole.size else b""
 
