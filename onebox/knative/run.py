@@ -18,13 +18,13 @@ from controller.kube.client import KubeClient
 from controller.reconcile.controller import Controller
 from controller.reconcile.plan import Key, Outcome
 from onebox.home import Home
+from onebox.istio.live import live_config
 from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
 from onebox.knative.autoscaler.report import ScaleBoard
 from onebox.knative.carrying import SETTLE_S, Carrier
 from onebox.knative.configuration.controller import CollectionReconciler, ConfigurationReconciler
 from onebox.knative.revision.controller import RevisionReconciler
 from onebox.knative.route.controller import Gateway, RouteReconciler, RoutingReconciler
-from onebox.knative.route.gateway import StoredGateway
 from onebox.knative.service.controller import ServiceReconciler
 from onebox.knative.world import World, name_of, namespace_of
 
@@ -67,7 +67,7 @@ async def run(client: KubeClient, home: Home, clock: Clock) -> None:
         config_maps=world.config_maps,
     )
     autoscaler = Autoscaler(client, informers, board=board, home=home, clock=clock, rng=rng)
-    parts = Parts(client=client, home=home, clock=clock, rng=rng, world=world, board=board, gateway=StoredGateway())
+    parts = Parts(client=client, home=home, clock=clock, rng=rng, world=world, board=board, gateway=live_config(home))
     controllers = make_controllers(parts)
     async with asyncio.TaskGroup() as group:
         for informer in world.informers.values():
