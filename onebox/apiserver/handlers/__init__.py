@@ -1,0 +1,1 @@
+"""What the server does for each verb. A handler takes (server, request, target) and answers; all are thin."""

@@ -1,0 +1,3 @@
+from tests.onebox_api import api
+
+__all__ = ["api"]
