@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             fetch(source, Path(destination))
         except (UserError, StorageUnavailable) as error:
-            write_last_words(f"cannot get {source}: {error}")
+            write_last_words(str(error))
             return 1
         except OSError as error:  # Of the destination: sources have errors of their own.
             write_last_words(

@@ -69,7 +69,7 @@ def unpack(path: Path, destination: Path) -> None:
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # The destination's: a full disk is not the archive's fault.
-        raise WrongContent(f"{path.name} cannot be unpacked: {error or type(error).__name__}") from error
+        raise WrongContent(f"{path.name} could not be unpacked: {error or type(error).__name__}") from error
 
 
 def _type_of(name: str) -> str | None:
@@ -100,7 +100,7 @@ def _tar_entries(tar: tarfile.TarFile) -> Iterator[Entry]:
             target = os.path.relpath(member.linkname, PurePosixPath(member.name).parent)
             yield Entry(name=member.name, kind=Kind.LINK, target=target)
         else:
-            raise WrongContent(f"entry {member.name} is a device or pipe")
+            raise WrongContent(f"entry {member.name} is a device or a pipe; pack only files, directories and links")
 
 
 def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -133,7 +133,7 @@ def _inside(name: str) -> PurePosixPath:
     """The entry's path below the destination; WrongContent where it is elsewhere."""
     place = PurePosixPath(name.replace("\\", "/"))
     if place.is_absolute() or ".." in place.parts or "\0" in name:
-        raise WrongContent(f"entry {name!r} would be written outside the destination")
+        raise WrongContent(f"entry {name!r} points outside the destination; pack it again")
     return place
 
 

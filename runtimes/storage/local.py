@@ -21,13 +21,16 @@ _LOCAL_HOSTS = ("", "localhost")
 def fetch(uri: StorageUri, destination: Path) -> None:
     """Links what the URI names into `destination`: a directory's entries, or the file under its own name."""
     source = local_path(uri)
-    if not source.exists():
-        raise NoSuchSource(f"{source} does not exist on this machine")
-    sources = [source] if source.is_file() else sorted(source.iterdir())
+    try:
+        sources = _entries(source)
+    except PermissionError:
+        raise NoSuchSource(
+            f"{source} may not be read by this user; check the permissions of it and its parents"
+        ) from None
     if uri.sha256:
         _check_digest(source, uri.sha256)
     if not sources:
-        raise NoSuchSource(f"{source} is empty")
+        raise NoSuchSource(f"there is no file there: {source} is an empty directory")
     with staged(destination) as staging:
         if len(sources) == 1 and sources[0].is_file() and is_archive(sources[0].name):
             unpack(sources[0], staging.files)
@@ -36,13 +39,19 @@ def fetch(uri: StorageUri, destination: Path) -> None:
             link_or_copy(entry, staging.files / entry.name)
 
 
+def _entries(source: Path) -> list[Path]:
+    if not source.exists():
+        raise NoSuchSource(f"{source} does not exist on this machine; check storageUri")
+    return sorted(source.iterdir()) if source.is_dir() else [source]
+
+
 def local_path(uri: StorageUri) -> Path:
     """The absolute path that a URI or plain path names; BadUri for a file on another host."""
     if not uri.scheme:
         return Path(uri.location).absolute()
     host, slash, path = uri.location.removeprefix("file://").partition("/")
     if host not in _LOCAL_HOSTS:
-        raise BadUri(f"file://{host}/ names another host, write file:///path")
+        raise BadUri(f"file:// takes an absolute path after three slashes: file:///{host}{slash}{path}")
     return Path(slash + unquote(path))
 
 

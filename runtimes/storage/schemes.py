@@ -8,7 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from runtimes.storage.uri import BadUri, parse_uri
+from ladle.errors import StorageUnavailable, Unsupported, UserError
+from runtimes.storage.uri import StorageUri, parse_uri
 
 SCHEMES = {
     "": "runtimes.storage.local",
@@ -21,12 +22,23 @@ _MULTI_MODEL_DIRECTORY = "/mnt/models"
 
 
 def fetch(source: str, destination: Path) -> None:
-    """Puts what `source` names into `destination`; BadUri and its siblings, StorageUnavailable, OSError."""
+    """Puts what `source` names into `destination`.
+
+    UserError where the source or its content is wrong, StorageUnavailable where it did not answer, OSError where the
+    destination cannot be written. Messages begin with the URI, since they travel far from here.
+    """
     if source.startswith(_MULTI_MODEL_DIRECTORY):
         return
-    uri = parse_uri(source)
+    try:
+        uri = parse_uri(source)
+        import_module(_module_of(uri)).fetch(uri, destination)
+    except (UserError, StorageUnavailable) as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _module_of(uri: StorageUri) -> str:
     module = SCHEMES.get(uri.scheme)
     if module is None:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES if scheme)
-        raise BadUri(f"scheme {uri.scheme}:// is unknown, must be one of {known} or a path")
-    import_module(module).fetch(uri, destination)
+        raise Unsupported(f"the scheme {uri.scheme}:// is not supported here; supported are {known} and local paths")
+    return module

@@ -5,26 +5,26 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ladle.errors import UserError
+from ladle.errors import BadModel
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 _PIN = "sha256="
 
 
-class BadUri(UserError):
-    """A storage URI that cannot be read, or whose scheme is unknown."""
+class BadUri(BadModel):
+    """A storage URI that cannot be read."""
 
     reason = "BadUri"
 
 
-class NoSuchSource(UserError):
+class NoSuchSource(BadModel):
     """There is nothing at a URI, or nobody may read it."""
 
     reason = "NoSuchSource"
 
 
-class WrongContent(UserError):
+class WrongContent(BadModel):
     """What is at a URI is not what it should be: another digest, no archive, an archive that must not be unpacked."""
 
     reason = "WrongContent"

@@ -34,12 +34,19 @@ ATTEMPTS_MAX = 100
 """Transfers in all, also where each brings a little. A guess: a terabyte over a line that breaks every 10 GB."""
 TIMEOUT_S = 30.0
 """Of the connection and of each read; KServe's timeout."""
-_BACKOFF_FIRST_S = 0.25
+BACKOFF_FIRST_S = 0.25
+"""Wait before the second attempt; doubles with each further one, with jitter. A guess, as is the most."""
 _BACKOFF_MAX_S = 8.0
 _CHUNK_BYTES = 1024 * 1024
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Codes that may be different in a moment."""
 _RANGE_REFUSED = 416
+_HINTS = {
+    401: "it asks for credentials: put them into an https secret of the service account",
+    403: "these credentials may not read it",
+    404: "it does not exist there: check the path in storageUri",
+    410: "it is gone for good",
+}
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError)
 
@@ -54,7 +61,7 @@ def fetch(uri: StorageUri, destination: Path) -> None:
         download = Download(uri.location, _headers_for(uri.location, os.environ))
         download.run(path)
         if uri.sha256 and download.digest.hexdigest() != uri.sha256:
-            raise WrongContent(f"its sha256 is {download.digest.hexdigest()}, expected {uri.sha256}")
+            raise WrongContent(f"the content has sha256 {download.digest.hexdigest()}, not the pinned one; it changed")
         if is_archive(name):
             try:
                 unpack(path, staging.files)
@@ -68,7 +75,7 @@ def _file_name(location: str) -> str:
         raise BadUri("no host in the URI")
     name = PurePosixPath(unquote(parts.path)).name
     if not name or name == ".." or parts.path.endswith("/"):
-        raise BadUri("no file name in the URI: it must end with the name of a file")
+        raise BadUri("the URI ends without a file name; name one file, for example .../model.joblib")
     return name
 
 
@@ -102,9 +109,12 @@ class Download:
 
     def run(self, path: Path) -> None:
         """Writes the whole file to `path`; NoSuchSource for a final refusal, StorageUnavailable when retries are used up."""
-        failures, reason = 0, ""
+        attempts, failures, reason = 0, 0, ""
         with path.open("wb") as file:
-            for _ in range(ATTEMPTS_MAX):
+            while failures < FAILURES_MAX and attempts < ATTEMPTS_MAX:
+                if attempts:
+                    self._wait(failures, reason)
+                attempts += 1
                 before_bytes = self.received_bytes
                 try:
                     self._transfer(file)
@@ -121,13 +131,10 @@ class Download:
                         raise  # The file's, not the connection's.
                     reason = str(getattr(error, "reason", None) or error) or type(error).__name__
                 failures = 1 if self.received_bytes > before_bytes else failures + 1
-                if failures >= FAILURES_MAX:
-                    break
-                self._wait(failures, reason)
-        raise StorageUnavailable(f"{reason}; gave up after {failures} failures, {self.received_bytes} bytes received")
+        raise StorageUnavailable(f"tried {attempts} times, last: {reason}; is the server up and reachable from here?")
 
     def _wait(self, failures: int, reason: str) -> None:
-        delay_s = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** (failures - 1)) * self._rng.uniform(0.5, 1.0)
+        delay_s = min(_BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (failures - 1)) * self._rng.uniform(0.5, 1.0)
         log.warning(
             "transfer broke off", url=self.url, reason=reason, received_bytes=self.received_bytes, retry_in_s=delay_s
         )
@@ -143,6 +150,8 @@ class Download:
             if response.status != 206 or not self._continues(response):
                 self._restart(file)
             self.content_type = response.headers.get_content_type()
+            if self.content_type == "text/html" and not urlsplit(self.url).path.endswith((".html", ".htm")):
+                raise WrongContent("the server answered with a web page, not a model; is a login in between?")
             etag = response.headers.get("ETag", "")
             # A weak ETag promises the same meaning, not the same bytes.
             self.validator = response.headers.get("Last-Modified", "") if etag.startswith("W/") or not etag else etag
@@ -163,6 +172,8 @@ class Download:
         return str(response.headers.get("Content-Range", "")).startswith(f"bytes {self.received_bytes}-")
 
     def _restart(self, file: IO[bytes]) -> None:
+        if not self.received_bytes:
+            return
         file.seek(0)
         file.truncate()
         self.digest, self.received_bytes = hashlib.sha256(), 0
@@ -200,8 +211,4 @@ def _content(response: Any) -> Iterator[bytes]:
 
 
 def _refusal(code: int, reason: str) -> str:
-    if code in (401, 403):
-        return f"{reason}; credentials go into a secret with https-host and headers on the service account"
-    if code == 404:
-        return f"{reason}; check the URI"
-    return reason
+    return f"{reason}: {_HINTS.get(code, 'it will not give this file')}"

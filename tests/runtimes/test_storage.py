@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import gzip
 import hashlib
 import io
 import stat
@@ -18,9 +20,9 @@ from typing import ClassVar
 import pytest
 
 from ladle.errors import BadModel, StorageUnavailable, Unsupported
-from runtimes.storage import archives, http
+from runtimes.storage import archive, web
 from runtimes.storage.__main__ import main
-from runtimes.storage.fetch import fetch
+from runtimes.storage.schemes import fetch
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -33,6 +35,10 @@ class FlakyServer(BaseHTTPRequestHandler):
     breaks: ClassVar[int] = 0
     ranges: ClassVar[list[str | None]] = []
     with_ranges: ClassVar[bool] = True
+    etag: ClassVar[str] = '"1"'
+    encoding: ClassVar[str] = ""
+    location: ClassVar[str] = ""
+    changes: ClassVar[bool] = False
     content_type: ClassVar[str] = "application/octet-stream"
     headers_seen: ClassVar[list[dict[str, str]]] = []
 
@@ -43,19 +49,35 @@ class FlakyServer(BaseHTTPRequestHandler):
         if cls.statuses:
             self.send_error(cls.statuses.pop(0))
             return
+        if cls.location and self.path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("Location", cls.location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if self.path not in cls.files:
             self.send_error(404)
             return
         content = cls.files[self.path]
         start = int(self.headers["Range"][6:-1]) if self.headers.get("Range") and cls.with_ranges else 0
+        if self.headers.get("If-Range", cls.etag) != cls.etag:
+            start = 0
         self.send_response(206 if start else 200)
         self.send_header("Content-Type", cls.content_type)
         self.send_header("Content-Length", str(len(content) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if cls.encoding:
+            self.send_header("Content-Encoding", cls.encoding)
+        if cls.etag:
+            self.send_header("ETag", cls.etag)
         self.end_headers()
         if cls.breaks:
             cls.breaks -= 1
             self.wfile.write(content[start : start + (len(content) - start) // 2])
             self.close_connection = True
+            if cls.changes:
+                cls.files[self.path], cls.etag = content[::-1], '"2"'
             return
         self.wfile.write(content[start:])
 
@@ -67,7 +89,8 @@ class FlakyServer(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     FlakyServer.files, FlakyServer.statuses, FlakyServer.ranges, FlakyServer.headers_seen = {}, [], [], []
     FlakyServer.breaks, FlakyServer.with_ranges, FlakyServer.content_type = 0, True, "application/octet-stream"
-    monkeypatch.setattr(http, "BACKOFF_FIRST_S", 0.001)
+    FlakyServer.etag, FlakyServer.encoding, FlakyServer.location, FlakyServer.changes = '"1"', "", "", False
+    monkeypatch.setattr(web, "BACKOFF_FIRST_S", 0.001)
     with ThreadingHTTPServer(("127.0.0.1", 0), FlakyServer) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
@@ -159,6 +182,40 @@ class TestHttp:
         fetch(f"{server}/model.joblib", tmp_path)
         assert (tmp_path / "model.joblib").read_bytes() == CONTENT
 
+    def test_a_file_that_changed_meanwhile_is_not_put_together_from_two(self, server: str, tmp_path: Path) -> None:
+        FlakyServer.files["/model.joblib"], FlakyServer.breaks, FlakyServer.changes = CONTENT, 1, True
+        fetch(f"{server}/model.joblib", tmp_path)
+        assert (tmp_path / "model.joblib").read_bytes() == CONTENT[::-1]
+
+    def test_without_a_validator_nothing_is_continued(self, server: str, tmp_path: Path) -> None:
+        FlakyServer.files["/model.joblib"], FlakyServer.breaks, FlakyServer.etag = CONTENT, 1, ""
+        fetch(f"{server}/model.joblib", tmp_path)
+        assert FlakyServer.ranges == [None, None]
+
+    def test_a_coding_that_nobody_asked_for_is_undone(self, server: str, tmp_path: Path) -> None:
+        FlakyServer.files["/model.joblib"], FlakyServer.encoding = gzip.compress(CONTENT), "gzip"
+        fetch(f"{server}/model.joblib", tmp_path)
+        assert (tmp_path / "model.joblib").read_bytes() == CONTENT
+
+    def test_a_redirect_to_another_host_takes_no_credentials_along(
+        self, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        port = server.rpartition(":")[2]
+        FlakyServer.files["/model.joblib"], FlakyServer.location = CONTENT, f"http://127.0.0.1:{port}/model.joblib"
+        monkeypatch.setenv("localhost-headers", '{"X-Secret": "s", "Authorization": "Bearer secret"}')
+        fetch(f"http://localhost:{port}/elsewhere", tmp_path)
+        first, second = FlakyServer.headers_seen
+        assert (first["Authorization"], first["X-Secret"]) == ("Bearer secret", "s")
+        assert "Authorization" not in second
+        assert "X-Secret" not in second
+
+    def test_a_full_disk_is_not_taken_for_a_broken_line(self, server: str, tmp_path: Path) -> None:
+        FlakyServer.files["/model.joblib"] = CONTENT
+        download = web.Download(f"{server}/model.joblib", {})
+        with pytest.raises(OSError, match="No space left"):
+            download.run(Path("/dev/full"))
+        assert len(FlakyServer.ranges) == 1
+
     def test_a_busy_server_is_asked_again(self, server: str, tmp_path: Path) -> None:
         FlakyServer.files["/model.joblib"], FlakyServer.statuses = CONTENT, [503, 429]
         fetch(f"{server}/model.joblib", tmp_path)
@@ -172,8 +229,8 @@ class TestHttp:
         assert len(FlakyServer.ranges) == 1
 
     def test_a_server_that_never_answers_is_a_transient_failure(self, server: str, tmp_path: Path) -> None:
-        FlakyServer.statuses = [500] * http.ATTEMPTS_MAX
-        with pytest.raises(StorageUnavailable, match=f"{server}/model.joblib.*tried {http.ATTEMPTS_MAX} times"):
+        FlakyServer.statuses = [500] * web.FAILURES_MAX
+        with pytest.raises(StorageUnavailable, match=f"{server}/model.joblib.*tried {web.FAILURES_MAX} times"):
             fetch(f"{server}/model.joblib", tmp_path)
         assert names(tmp_path) == []
 
@@ -232,15 +289,15 @@ class TestArchives:
             info.type, info.linkname, info.size = tarfile.SYMTYPE, "../../../etc/passwd", 0
 
         (tmp_path / "m.tar.gz").write_bytes(tar_of(("model.joblib", b""), change=link))
-        with pytest.raises(BadModel, match="could not be unpacked"):
+        with pytest.raises(BadModel, match="points outside"):
             fetch(str(tmp_path / "m.tar.gz"), tmp_path / "out")
         assert names(tmp_path / "out") == []
 
-    def test_a_link_in_a_zip_is_refused(self, tmp_path: Path) -> None:
+    def test_a_link_out_of_a_zip_is_refused(self, tmp_path: Path) -> None:
         info = zipfile.ZipInfo("link")
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
         (tmp_path / "m.zip").write_bytes(zip_of((info, b"/etc/passwd")))
-        with pytest.raises(BadModel, match="is a link"):
+        with pytest.raises(BadModel, match="points outside"):
             fetch(str(tmp_path / "m.zip"), tmp_path / "out")
 
     def test_a_device_is_refused(self, tmp_path: Path) -> None:
@@ -251,17 +308,58 @@ class TestArchives:
         with pytest.raises(BadModel, match="device"):
             fetch(str(tmp_path / "m.tar.gz"), tmp_path / "out")
 
-    def test_a_bomb_is_refused_before_it_is_unpacked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(archives, "RATIO_FREE_BYTES", 1000)
-        monkeypatch.setattr(archives, "RATIO_MAX", 10)
+    def test_a_bomb_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(archive, "SMALL_BYTES", 1000)
+        monkeypatch.setattr(archive, "EXPANSION_MAX", 10)
         (tmp_path / "m.zip").write_bytes(zip_of(("zeros", bytes(1_000_000))))
-        with pytest.raises(BadModel, match="that is no model"):
+        with pytest.raises(BadModel, match="unpacks to more than"):
             fetch(str(tmp_path / "m.zip"), tmp_path / "out")
 
     def test_a_damaged_archive_names_itself(self, tmp_path: Path) -> None:
         (tmp_path / "m.tar.gz").write_bytes(tar_of(("model.joblib", CONTENT))[:200])
         with pytest.raises(BadModel, match=r"m\.tar\.gz could not be unpacked"):
             fetch(str(tmp_path / "m.tar.gz"), tmp_path / "out")
+
+
+class TestPublish:
+    def test_links_inside_an_archive_stay_links(self, tmp_path: Path) -> None:
+        def link_second(info: tarfile.TarInfo) -> None:
+            if info.name == "current":
+                info.type, info.linkname, info.size = tarfile.SYMTYPE, "versions/1", 0
+
+        packed = tar_of(("current", b""), ("versions/1", b"one"), change=link_second)
+        (tmp_path / "m.tgz").write_bytes(packed)
+        fetch(str(tmp_path / "m.tgz"), tmp_path / "out")
+        assert (tmp_path / "out/current").read_text() == "one"
+        assert (tmp_path / "out/current").is_symlink()
+
+    def test_no_file_is_written_through_a_link(self, tmp_path: Path) -> None:
+        def link_first(info: tarfile.TarInfo) -> None:
+            if info.name == "door":
+                info.type, info.linkname, info.size = tarfile.SYMTYPE, "..", 0
+
+        (tmp_path / "m.tgz").write_bytes(tar_of(("door", b""), ("door/outside", b"x"), change=link_first))
+        with pytest.raises(BadModel, match="points outside"):
+            fetch(str(tmp_path / "m.tgz"), tmp_path / "out")
+        assert not (tmp_path / "outside").exists()
+
+    def test_what_a_killed_initializer_left_is_removed_and_what_a_living_one_makes_is_not(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        for name in ("dead", "alive"):
+            (out / f".ladle-staging-{name}").mkdir(parents=True)
+            (out / f".ladle-staging-{name}" / "lock").touch()
+        (tmp_path / "m.joblib").write_bytes(b"1")
+        with (out / ".ladle-staging-alive" / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fetch(str(tmp_path / "m.joblib"), out)
+        assert sorted(path.name for path in out.iterdir()) == [".ladle-staging-alive", "m.joblib"]
+
+    def test_two_initializers_at_once_both_succeed(self, server: str, tmp_path: Path) -> None:
+        FlakyServer.files["/m.tar.gz"] = tar_of(("a/model.joblib", CONTENT), ("b", b"2"))
+        command = [sys.executable, "-m", "runtimes.storage", f"{server}/m.tar.gz", str(tmp_path / "out")]
+        both = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
+        assert [process.wait(30) for process in both] == [0, 0]
+        assert names(tmp_path / "out") == ["a/model.joblib", "b"]
 
 
 class TestCommand:
@@ -285,7 +383,7 @@ class TestCommand:
 
     @pytest.mark.parametrize("arguments", [[], ["only-a-source"]])
     def test_odd_arguments_show_the_usage(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(arguments) == 1
+        assert main(arguments) == 2
         assert "usage:" in capsys.readouterr().err
 
     def test_a_local_model_needs_nothing_but_the_standard_library(self) -> None:
