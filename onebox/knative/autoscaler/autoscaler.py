@@ -273,7 +273,8 @@ class Autoscaler:
 
     def _stats_addresses(self, key: Key) -> list[Address]:
         pods = parse_endpoints(self._informers.endpoints.get(key.namespace, private_service_name(key.name)))
-        return [address for pod in pods if pod.ready and (address := pod.stats()) is not None]
+        addresses = (pod.stats() for pod in pods if pod.ready)
+        return list(dict.fromkeys(address for address in addresses if address is not None))
 
     async def _on_activator(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
