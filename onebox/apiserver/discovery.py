@@ -36,6 +36,10 @@ class Discovery:
         return {
             "major": major,
             "minor": minor,
+            "emulationMajor": major,
+            "emulationMinor": minor,
+            "minCompatibilityMajor": major,
+            "minCompatibilityMinor": str(int(minor) - 1),
             "gitVersion": KUBERNETES_VERSION,
             "gitCommit": "",
             "gitTreeState": "clean",

@@ -77,7 +77,7 @@ class OpenApi:
 def _describe(resource: Resource, version: Version, paths: JsonObject, schemas: JsonObject) -> None:
     kind = {"group": resource.group, "version": version.name, "kind": resource.kind}
     name = _schema_name(resource, version)
-    schemas[name] = {**_schema(resource, version, schemas), _GVK: [kind]}
+    schemas[name] = {**_schema(version, schemas), _GVK: [kind]}
     schemas[f"{name}List"] = _list_schema(resource, version, name)
     reference = {"$ref": _REF + name}
     listed = {"$ref": f"{_REF}{name}List"}
@@ -139,7 +139,7 @@ def _schema_name(resource: Resource, version: Version) -> str:
     return f"{_BUILTIN_PREFIX}api.{group}.{version.name}.{resource.kind}"
 
 
-def _schema(resource: Resource, version: Version, schemas: JsonObject) -> JsonObject:
+def _schema(version: Version, schemas: JsonObject) -> JsonObject:
     described = dict(version.schemas.describe())
     meta = {"$ref": f"{_REF}{_BUILTIN_PREFIX}ObjectMeta"}
     known = definitions()
@@ -149,8 +149,6 @@ def _schema(resource: Resource, version: Version, schemas: JsonObject) -> JsonOb
         properties.setdefault(name, {"type": "string"})
     properties["metadata"] = meta
     described = {**described, "type": "object", "properties": properties}
-    if resource.custom:
-        return described
     resolved: JsonObject = _with_references(described, known, schemas)
     return resolved
 
@@ -170,6 +168,8 @@ def _with_references(value: Any, known: JsonView, schemas: JsonObject) -> Any:
         return value
     reference = value.get("$ref")
     if not isinstance(reference, str) or reference.startswith("#"):
+        if value.get("x-kubernetes-int-or-string") is True and not value.get("anyOf"):
+            return {**value, "anyOf": [{"type": "integer"}, {"type": "string"}]}
         return {name: _with_references(inner, known, schemas) for name, inner in value.items()}
     _collect(known[reference], reference, known, schemas)
     target = {"$ref": f"{_REF}{_BUILTIN_PREFIX}{reference}"}

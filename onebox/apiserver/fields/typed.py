@@ -135,14 +135,17 @@ def merge(live: Any, applied: Any, node: Node) -> Any:
 
 
 def _merge_items(live: dict[str, Any], applied: dict[str, Any], node: Node) -> list[Any]:
-    """Items in the order of `applied`; those that only `live` has stay before the shared item that they stood before."""
+    """Items in the order of `applied`. Those that only `live` has keep their place before the next item of both."""
     out: list[Any] = []
     waiting = list(live)
     for key, item in applied.items():
-        if key in live and key in waiting:
+        if key in waiting:
             position = waiting.index(key)
             out += [live[other] for other in waiting[:position] if other not in applied]
             waiting = waiting[position + 1 :]
+        elif key not in live:
+            while waiting and waiting[0] not in applied:
+                out.append(live[waiting.pop(0)])
         out.append(merge(live.get(key, MISSING), item, node))
     out += [live[other] for other in waiting if other not in applied]
     return out

@@ -53,10 +53,14 @@ def parse_yaml(body: bytes) -> Any:
     try:
         return _json_values(yaml.load(body, Loader=loader))  # noqa: S506 (a safe loader, in C where there is one)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}: " if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise bad_request(f"error decoding YAML: error converting YAML to JSON: yaml: {line}{problem}") from None
+        raise bad_request(f"error decoding YAML: error converting YAML to JSON: yaml: {_yaml_problem(error)}") from None
+
+
+def _yaml_problem(error: Exception) -> str:
+    """What is wrong in the words, and with the line numbers, of Go's YAML parser."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    line = 0 if mark is None else mark.line + (1 if type(error).__name__ == "ScannerError" else 0)
+    return f"line {line}: {problem}" if line else str(problem)
 
 
 def _json_values(value: Any) -> Any:
