@@ -23,6 +23,7 @@ from onebox.home import Home
 from onebox.workloads.run import run
 from tests.onebox.workloads.cluster import CLOCK, Cluster, running_cluster
 from tests.onebox.workloads.objects import Object, deployment_manifest
+from tests.onebox_api import ApiProcess
 
 Box = tuple[KubeClient, Home]
 
@@ -272,6 +273,16 @@ async def test_restarted_controllers_write_nothing_in_a_quiet_world(
 async def _subsets(cluster: Cluster, wanted: int) -> bool:
     found = await cluster.find(ENDPOINTS, "web")
     return len([s for s in (found or {}).get("subsets") or () if s.get("addresses")]) == wanted
+
+
+async def test_the_controllers_go_on_after_the_api_server_was_killed(cluster: Cluster, api: ApiProcess) -> None:
+    await cluster.create(DEPLOYMENTS, deployment_manifest(1))
+    await cluster.until_status(DEPLOYMENTS, "web", availableReplicas=1)
+    api.kill()
+    await api.start()
+    await cluster.client.patch(DEPLOYMENTS, "web", "ns", {"spec": {"replicas": 3}})
+    await cluster.until_status(DEPLOYMENTS, "web", availableReplicas=3)
+    assert len(await cluster.names(PODS)) == 3
 
 
 async def test_a_namespace_gets_its_account_and_goes_with_all_it_holds(cluster: Cluster) -> None:
