@@ -62,7 +62,8 @@ def _children(snapshot: RevisionSnapshot) -> Iterator[Child]:
     report = snapshot.workload.report
     subsets = decide_subsets(revision, report, snapshot.pods, activator_port=snapshot.activator_port)
     # No route leads to a revision before it was ready once, so that until then nobody misses its Endpoints.
-    if snapshot.has_endpoints or snapshot.workload.ready or (report is not None and report.initialized):
+    ready = snapshot.pods is not None and any(subset.addresses for subset in snapshot.pods.subsets)
+    if snapshot.has_endpoints or ready or (report is not None and report.initialized):
         yield Child(resource=ENDPOINTS, manifest=build_public_endpoints(revision, settings, subsets))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from controller.api.core import Deployment, Endpoints, Pod
+from controller.api.core import Deployment, Endpoints
 from controller.api.knative import Revision
 from controller.base.json import JsonView
 from controller.reconcile.plan import Plan
@@ -49,7 +49,6 @@ def pods(*ports: int, ready: bool = True) -> Endpoints:
 def plan(*, live: JsonView | None = None, **fields: Any) -> Plan:
     workload = Workload(
         deployment=Deployment.parse(live) if live is not None else None,
-        pods=fields.pop("running", ()),
         report=fields.pop("report", None),
     )
     given = {"pods": None, "has_endpoints": False, "settings": ServingSettings(), **fields}
@@ -107,9 +106,8 @@ def test_endpoints_from_the_first_readiness_on(fields: dict[str, Any]) -> None:
 
 
 def test_endpoints_as_soon_as_a_pod_is_ready() -> None:
-    ready = Pod.parse({"metadata": {"name": "p"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
-    found = plan(live=live_deployment(1, FIELD_MANAGER), running=(ready,), pods=pods(20000))
-    assert child(found, "Endpoints")["subsets"][0]["ports"][0]["port"] == 20000
+    assert child(plan(pods=pods(20000, ready=False)), "Endpoints") is None
+    assert child(plan(pods=pods(20000)), "Endpoints")["subsets"][0]["ports"][0]["port"] == 20000
 
 
 def subsets(found: Endpoints | None, report: ScaleReport | None) -> list[Any]:
