@@ -20,7 +20,7 @@ from controller.kube.resources import (
     VIRTUAL_SERVICES,
     ResourceType,
 )
-from tests.onebox.knative.box import KnativeBox, open_box
+from tests.onebox.knative.box import KnativeBox, open_box, running
 from tests.waiting import eventually
 
 WRITES_MAX = 16
@@ -79,6 +79,17 @@ async def test_a_quiet_world_stays_quiet(box: KnativeBox) -> None:
     await box.quiet()
     passed_on = {key: count for key, count in (box.writes - type(box.writes)(before)).items() if "status" in key}
     assert passed_on == {}
+
+
+async def test_reconcilers_that_start_anew_write_nothing(box: KnativeBox) -> None:
+    await box.serve("plain", "plain-00001")
+    await box.apply("slow")
+    await box.until(REVISIONS, "slow-00001", Ready="Unknown:Deploying")
+    await box.quiet()
+    before = box.writes.total()
+    async with running(box):
+        await box.quiet()
+    assert box.writes.total() == before, box.writes
 
 
 async def test_what_waits_says_so(box: KnativeBox) -> None:
