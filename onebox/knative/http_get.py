@@ -7,6 +7,7 @@ at rest, and a general client takes three times the CPU for each request (measur
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import cast
 
 import httptools
@@ -14,20 +15,25 @@ import httptools
 from onebox.knative.endpoints import Address
 
 
-async def connect(address: Address, *, body_bytes_max: int) -> GetConnection:
-    """A connection to `address`; OSError where nobody listens. The caller limits the time."""
+async def connect(server: Address | Path, *, body_bytes_max: int) -> GetConnection:
+    """A connection to a port or a unix socket; OSError where nobody listens. The caller limits the time."""
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(
-        lambda: GetConnection(address, body_bytes_max), address.host, address.port
-    )
+    if isinstance(server, Path):
+        _, connection = await loop.create_unix_connection(
+            lambda: GetConnection("localhost", body_bytes_max), str(server)
+        )
+    else:
+        _, connection = await loop.create_connection(
+            lambda: GetConnection(str(server), body_bytes_max), server.host, server.port
+        )
     return connection
 
 
 class GetConnection(asyncio.Protocol):
     """One connection; one request at a time."""
 
-    def __init__(self, address: Address, body_bytes_max: int) -> None:
-        self._host = str(address)
+    def __init__(self, host: str, body_bytes_max: int) -> None:
+        self._host = host
         self._body_bytes_max = body_bytes_max
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)

@@ -24,6 +24,7 @@ from controller.kube.resources import DEPLOYMENTS
 from controller.reconcile.controller import Controller
 from controller.reconcile.plan import Key, Outcome
 from onebox.home import Home
+from onebox.istio.bootstrap import admin_socket
 from onebox.knative.autoscaler.decision import TICK_S
 from onebox.knative.autoscaler.gate import ScalePlan
 from onebox.knative.autoscaler.path import EnvoyPath, RequestPath
@@ -81,14 +82,13 @@ class Autoscaler:
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        settings = home.settings()
         self._client = client
         self._informers = informers
         self._board = board
         self._clock = clock
         self._socket = socket_path(home)
-        self._activator = Address("127.0.0.1", settings.activator_port)
-        self._path: RequestPath = EnvoyPath(Address("127.0.0.1", settings.envoy_admin_port), self._activator)
+        self._activator = Address("127.0.0.1", home.settings().activator_port)
+        self._path: RequestPath = EnvoyPath(admin_socket(home), self._activator)
         self._settings = AutoscalerSettings()
         self._progress_deadline_s = PROGRESS_DEADLINE_S
         self._scalers: dict[Key, RevisionScaler] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
@@ -36,9 +37,9 @@ class RequestPath(Protocol):
 
 
 class EnvoyPath:
-    """The path through the Envoy whose admin page is at `admin`."""
+    """The path through the Envoy whose admin page is behind the unix socket `admin`."""
 
-    def __init__(self, admin: Address, activator: Address) -> None:
+    def __init__(self, admin: Path, activator: Address) -> None:
         self._admin = admin
         self._activator = activator
 
@@ -53,9 +54,9 @@ class EnvoyPath:
             raise TransientError(f"the path of {namespace}/{revision} is not known: {error}") from error
 
 
-async def _get(address: Address, target: str, headers: str = "") -> bytes:
+async def _get(server: Address | Path, target: str, headers: str = "") -> bytes:
     async with asyncio.timeout(_ANSWER_S):
-        connection = await connect(address, body_bytes_max=_ANSWER_BYTES_MAX)
+        connection = await connect(server, body_bytes_max=_ANSWER_BYTES_MAX)
         try:
             return await connection.get(target, headers)
         finally:

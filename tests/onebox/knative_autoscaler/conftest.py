@@ -12,7 +12,8 @@ from aiohttp import web
 
 from controller.base.clock import SystemClock
 from controller.kube.resources import CONFIG_MAPS, DEPLOYMENTS, ENDPOINTS, REVISIONS
-from onebox.home import OneboxSettings
+from onebox.home import Home, OneboxSettings
+from onebox.istio.bootstrap import admin_socket
 from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
 from onebox.knative.autoscaler.report import ScaleBoard, ScaleReport
 from onebox.knative.stats_link import ActivatorStat, connected, encode_stat, socket_path
@@ -49,7 +50,8 @@ class FakeGateway:
 
 
 @asynccontextmanager
-async def fake_gateway() -> AsyncIterator[FakeGateway]:
+async def fake_gateway(home: Home) -> AsyncIterator[FakeGateway]:
+    """Both at once: the activator on a port, Envoy's admin page on its socket."""
     gateway = FakeGateway()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", gateway.handle)
@@ -57,6 +59,8 @@ async def fake_gateway() -> AsyncIterator[FakeGateway]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     gateway.port = runner.addresses[0][1]
+    home.run.mkdir(parents=True)
+    await web.UnixSite(runner, str(admin_socket(home))).start()
     try:
         yield gateway
     finally:
@@ -131,9 +135,8 @@ async def running(engine: Engine) -> AsyncIterator[None]:
 @pytest.fixture
 async def stopped(tmp_path: Path) -> AsyncIterator[Engine]:
     """Everything but the autoscaler itself; `running` starts it."""
-    async with fake_gateway() as gateway:
-        # The gateway and the activator are one server here; they answer different paths.
-        settings = replace(OneboxSettings(), envoy_admin_port=gateway.port, activator_port=gateway.port)
+    async with fake_gateway(Home(tmp_path / "home")) as gateway:
+        settings = replace(OneboxSettings(), activator_port=gateway.port)
         async with world(tmp_path, settings) as made:
             made.put_config("config-autoscaler", {"target-burst-capacity": "0", "scale-to-zero-grace-period": "1s"})
             yield Engine(made, gateway, ScaleBoard())

@@ -11,7 +11,7 @@ import aiohttp
 from controller.base.clock import SystemClock
 from controller.kube.informer import Informer
 from controller.kube.resources import CONFIG_MAPS, DEPLOYMENTS, ENDPOINTS, NAMESPACES, REVISIONS
-from onebox.home import OneboxSettings
+from onebox.home import Home, OneboxSettings
 from onebox.knative.activator.limits import Limits
 from onebox.knative.activator.run import ActivatorInformers, start
 from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
@@ -110,8 +110,8 @@ async def install(api: ApiProcess) -> None:
 
 async def test_a_request_wakes_a_revision_and_its_silence_ends_it(tmp_path: Path) -> None:
     clock, rng, board = SystemClock(), random.Random(1), ScaleBoard()
-    async with fake_gateway() as gateway:
-        settings = OneboxSettings(api_port=free_port(), activator_port=free_port(), envoy_admin_port=gateway.port)
+    async with fake_gateway(Home(tmp_path / "home")) as gateway:
+        settings = OneboxSettings(api_port=free_port(), activator_port=free_port())
         async with open_api(tmp_path / "home", settings) as api, background() as group:
             await install(api)
             informers = {

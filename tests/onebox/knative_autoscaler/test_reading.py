@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,11 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.base.errors import TransientError
+from onebox.home import Home
+from onebox.istio.bootstrap import admin_socket
 from onebox.knative.autoscaler.path import EnvoyPath, proxied_clusters
 from onebox.knative.autoscaler.revision import parse_revision
 from onebox.knative.autoscaler.scrape import PodStat, RevisionLoad, Scraper, sample_size, total_load
 from onebox.knative.endpoints import Address
 from tests.onebox.fake_pod import fake_pod
+from tests.onebox.istio.envoy import driving, running_envoy
+from tests.onebox.istio.objects import NAMESPACE, endpoints, knative_virtual_service, revision_service
 from tests.onebox.knative_autoscaler.conftest import fake_gateway
 from tests.waiting import eventually
 
@@ -131,10 +136,10 @@ def test_another_document_is_no_answer(answer: bytes) -> None:
         proxied_clusters(answer, ACTIVATOR)
 
 
-async def test_the_gateway_is_asked_about_one_revision_by_its_whole_name() -> None:
-    async with fake_gateway() as gateway:
-        address = Address("127.0.0.1", gateway.port)
-        path = EnvoyPath(address, address)
+async def test_the_gateway_is_asked_about_one_revision_by_its_whole_name(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    async with fake_gateway(home) as gateway:
+        path = EnvoyPath(admin_socket(home), Address("127.0.0.1", gateway.port))
         gateway.hosts = {"outbound|80||r-1.default.svc.cluster.local": [gateway.port]}
         assert await path.is_proxied("default", "r-1")
         assert gateway.asked == [r"[|]r\-1\.default\.svc\.cluster\.local$"]
@@ -142,6 +147,23 @@ async def test_the_gateway_is_asked_about_one_revision_by_its_whole_name() -> No
         assert not await path.is_proxied("default", "r-1")
     with pytest.raises(TransientError):
         await path.is_proxied("default", "r-1")
+
+
+async def test_envoy_itself_says_where_requests_go(tmp_path: Path) -> None:
+    async with fake_gateway(Home(tmp_path / "activator")) as activator:
+        with running_envoy(tmp_path / "home") as envoy:
+            async with driving(envoy) as driver:
+                path = EnvoyPath(admin_socket(envoy.home), Address("127.0.0.1", activator.port))
+                driver.set("service", revision_service("r-1"), revision_service("r-10"))
+                driver.set("endpoints", endpoints("r-1", [20001]), endpoints("r-10", [activator.port]))
+                await driver.set_and_wait(knative_virtual_service("r", {"r-1": 50, "r-10": 50}))
+
+                async def is_proxied(revision: str) -> bool:
+                    return await path.is_proxied(NAMESPACE, revision)
+
+                assert [await is_proxied(name) for name in ("r-1", "r-10", "no-route")] == [False, True, True]
+                driver.set("endpoints", endpoints("r-1", [activator.port]))
+                await eventually("the change is in force", lambda: is_proxied("r-1"))
 
 
 def revision(routing: str = "active", **conditions: str) -> dict[str, Any]:
