@@ -55,11 +55,16 @@ class _Seen:
     failure: FailureInfo | None = None
 
 
-def observe_model(before: ModelStatus, live: Service | None, pods: Sequence[Pod], uris: Iterable[str]) -> ModelStatus:
-    """The model's status; `pods` are the predictor's, `uris` its sources, which a failure to fetch must name."""
+def observe_model(
+    before: ModelStatus, live: Service | None, *, pods: Sequence[Pod], uris: Iterable[str], all_ready: bool = True
+) -> ModelStatus:
+    """The model's status; `pods` are the predictor's, `uris` its sources, which a failure to fetch must name.
+
+    As in KServe a model counts as loaded once all components are ready: before that no request reaches it.
+    """
     newest = _newest_first(live, pods)
     copies = _copies(newest)
-    seen = _look(live, newest, tuple(uris))
+    seen = _Seen(State.LOADED) if all_ready and _serves_latest(live) else _look(live, newest, tuple(uris))
     state = seen.state
     if state is None:
         if before.states is not None and before.transitionStatus != INVALID_SPEC:
@@ -113,8 +118,6 @@ def _copies(pods: Iterable[Pod]) -> ModelCopies:
 
 
 def _look(live: Service | None, pods: Sequence[Pod], uris: tuple[str, ...]) -> _Seen:
-    if live is not None and _serves_latest(live):
-        return _Seen(State.LOADED)
     if pods:
         return _look_at_pod(pods[0], uris)
     if live is not None and any(item.status == FALSE for item in live.status.conditions):
@@ -122,7 +125,9 @@ def _look(live: Service | None, pods: Sequence[Pod], uris: tuple[str, ...]) -> _
     return _Seen(State.PENDING)
 
 
-def _serves_latest(live: Service) -> bool:
+def _serves_latest(live: Service | None) -> bool:
+    if live is None:
+        return False
     ready = live.status.condition(READY)
     latest = live.status.latestReadyRevisionName
     is_ready = ready is not None and ready.status == TRUE

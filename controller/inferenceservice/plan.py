@@ -73,7 +73,13 @@ def plan_inference_service(snapshot: Snapshot) -> Plan:
         # What runs was made from this very spec and works; only a new revision could not be made now.
         draft, uris = _Draft(children=(), choice=None), []
     keep = not draft.children or _is_frozen(service)
-    model = observe_model(service.status.modelStatus, views[0].live, snapshot.pods, uris)
+    model = observe_model(
+        service.status.modelStatus,
+        views[0].live,
+        pods=snapshot.pods,
+        uris=uris,
+        all_ready=ingress.waits_for is None,
+    )
     status = build_status(
         snapshot, views, ingress, model=model, runtime=draft.choice.runtime if draft.choice is not None else None
     )
@@ -158,16 +164,15 @@ def _ingress(snapshot: Snapshot, views: Sequence[ComponentView]) -> Ingress:
     routed = _routed(snapshot, views)
     url = entry.status.url or (entry.live.status.url if entry.live is not None else None)
     hosts = hosts_of(snapshot.service, entry.component, url, snapshot.settings) if url else None
-    if waits is None or snapshot.settings.ingress.disable_virtual_service:
-        is_routed = waits is None if snapshot.settings.ingress.disable_virtual_service else routed is entry
-        return Ingress(hosts=hosts, route_to=entry.component, is_routed=is_routed and hosts is not None)
-    ready = waits.condition(READY)
+    ready = waits.condition(READY) if waits is not None else None
+    is_routed = waits is None if snapshot.settings.ingress.disable_virtual_service else routed is entry
+    # A transformer that is new gets requests once it is ready; until then the predictor goes on answering.
+    to = entry if waits is None else routed
     return Ingress(
         hosts=hosts,
-        # A transformer that is new gets requests once it is ready; until then the predictor goes on answering.
-        route_to=routed.component if routed is not None else None,
-        is_routed=hosts is not None and routed is entry,
-        waits_for=waits.component.kind,
+        route_to=to.component if to is not None else None,
+        is_routed=is_routed and hosts is not None,
+        waits_for=waits.component.kind if waits is not None else None,
         waits_status=ready.status if ready is not None else UNKNOWN,
     )
 
