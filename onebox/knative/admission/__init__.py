@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from controller.api.admission import AdmissionRequest, Admit, Operation
-from controller.api.knative import GROUP
 from controller.base.errors import FieldError, Invalid
 from controller.base.json import JsonObject, JsonView
 from controller.base.names import CONFIGURATION_LABEL, KSVC_LABEL
+from controller.kube.resources import KNATIVE_SERVICES
 from onebox.knative.admission import metadata
 from onebox.knative.admission.revisions import (
     check_immutable,
@@ -39,10 +39,10 @@ class ServingAdmission:
     def admits(self) -> Mapping[tuple[str, str], Admit]:
         """The decisions by (group, kind)."""
         return {
-            (GROUP, "Service"): self.service,
-            (GROUP, "Configuration"): self.configuration,
-            (GROUP, "Revision"): self.revision,
-            (GROUP, "Route"): self.route,
+            (KNATIVE_SERVICES.group, "Service"): self.service,
+            (KNATIVE_SERVICES.group, "Configuration"): self.configuration,
+            (KNATIVE_SERVICES.group, "Revision"): self.revision,
+            (KNATIVE_SERVICES.group, "Route"): self.route,
         }
 
     def service(self, request: AdmissionRequest) -> JsonObject:
