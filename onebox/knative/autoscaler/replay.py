@@ -17,11 +17,6 @@ _EPOCH_S = 1_700_000_000
 """The Unix time of second 0 of a trace; only slots of the scale-down delay depend on it."""
 
 
-def replay_document(document: JsonObject | list[JsonObject]) -> JsonObject | list[JsonObject]:
-    """`replay` of one trace or of each of a list; UserError where a field is missing or of the wrong type."""
-    return [replay(trace) for trace in document] if isinstance(document, list) else replay(document)
-
-
 def replay(trace: JsonObject) -> JsonObject:
     """The same trace with `ticks` recomputed; UserError where a field is missing or of the wrong type."""
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.base.errors import UserError
-from onebox.knative.autoscaler.replay import replay, replay_document
+from onebox.knative.autoscaler.replay import replay
 
 TRACES = Path(__file__).parents[3] / "../shared/golden/kpa/traces.json"
 OUTPUTS = ("valid", "desired", "excessBurstCapacity", "inPanicMode")
@@ -64,11 +64,6 @@ def test_every_output_of_a_recorded_trace_comes_out_again(index: int) -> None:
         assert {key: tick[key] for key in OUTPUTS} == {key: expected[key] for key in OUTPUTS}
         assert tick["stable"] == pytest.approx(expected["stable"], abs=1e-6)
         assert tick["panic"] == pytest.approx(expected["panic"], abs=1e-6)
-
-
-def test_a_list_of_traces_gives_a_list() -> None:
-    assert replay_document([SMALL, SMALL]) == [replay(SMALL), replay(SMALL)]
-    assert replay_document(SMALL) == replay(SMALL)
 
 
 def test_proxied_requests_are_not_counted_twice_and_silence_is_no_decision() -> None:
