@@ -80,6 +80,8 @@ class Connection(asyncio.Protocol):
         """Whether no further request is taken from this connection."""
         self._since_s = server.clock.monotonic_s()
         """When the present state began: idle, in headers, in a body (its last piece), lingering."""
+        self._count_head = False
+        """Whether a head may be too long although it came in one piece."""
         self._reset()
 
     def _reset(self) -> None:
@@ -88,8 +90,6 @@ class Connection(asyncio.Protocol):
         self._raw_headers: list[Header] = []
         self._head_bytes = 0
         self._in_head = False
-        self._count_head = False
-        """Whether the head may be too long although it came in one piece."""
         self._chunks: list[bytes] = []
         self._body_bytes = 0
         self._body_began_s = 0.0
@@ -161,7 +161,7 @@ class Connection(asyncio.Protocol):
         exchange = self._incoming
         if exchange is None or exchange.request.method == "CONNECT":
             raise Refusal(405, "method not allowed")
-        kept = [header for header in exchange.request.raw_headers if header[0] not in (b"upgrade", b"connection")]
+        kept = [header for header in map(_without_upgrade, exchange.request.raw_headers) if header is not None]
         head = b"%b %b HTTP/1.1\r\n" % (exchange.request.method.encode(), exchange.request.target)
         head += b"".join(b"%b: %b\r\n" % header for header in kept)
         self._parser = httptools.HttpRequestParser(self)
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:
-            self._raw_headers.append((name.lower(), value))
+            self._raw_headers.append((name.lower(), value.rstrip(b" \t")))
             if len(self._raw_headers) > self._limits.headers_max:
                 raise Refusal(431, "too many request headers")
             return
@@ -254,7 +254,10 @@ class Connection(asyncio.Protocol):
             names = [name for name, _ in request.raw_headers]
             if names.count(b"host") > 1 or names.count(b"transfer-encoding") > 1:
                 raise Refusal(400, "bad request: repeated Host or Transfer-Encoding")
-        if b"host" not in headers and request.version == "1.1":
+        if request.version != "1.1":
+            if request.version != "1.0":  # A request line without a version is HTTP/0.9 to the parser.
+                raise Refusal(505, "HTTP version not supported")
+        elif b"host" not in headers:
             raise Refusal(400, "bad request: missing required Host header")
         coding = headers.get(b"transfer-encoding")
         if coding is not None and (coding.lower() != b"chunked" or request.version == "1.0"):
@@ -503,6 +506,18 @@ _COPY_BYTES_MAX = 16 * 1024
 
 def _announces_body(request: Request) -> bool:
     return b"transfer-encoding" in request.headers or request.headers.get(b"content-length", b"0") != b"0"
+
+
+def _without_upgrade(header: Header) -> Header | None:
+    """The header without the wish for another protocol; None where it says nothing else."""
+    name, value = header
+    if name == b"upgrade":
+        return None
+    if name != b"connection":
+        return header
+    options = [option.strip() for option in value.split(b",")]
+    others = b", ".join(option for option in options if option.lower() != b"upgrade")
+    return (name, others) if others else None
 
 
 def _header_bytes(header: Header) -> int:

@@ -45,6 +45,8 @@ class HttpServer:
         self.draining = False
         """Whether every answer closes its connection."""
         self.date_header = b""
+        self.port = 0
+        """Where it listens, the last one if it listens at several."""
         self._connections: set[Connection] = set()
         self._listeners: list[asyncio.Server] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -55,8 +57,13 @@ class HttpServer:
         """Accepts connections; returns the port, which is chosen where 0 was asked for."""
         listener = await self.loop.create_server(lambda: Connection(self), host, port, backlog=_BACKLOG)
         self._listeners.append(listener)
-        bound: int = listener.sockets[0].getsockname()[1]
-        return bound
+        self.port = listener.sockets[0].getsockname()[1]
+        return self.port
+
+    @property
+    def connections(self) -> frozenset[Connection]:
+        """Those that are open."""
+        return frozenset(self._connections)
 
     async def listen_on(self, sock: socket.socket) -> None:
         """Accepts connections on a socket that is bound already."""
