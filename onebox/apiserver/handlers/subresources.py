@@ -17,7 +17,7 @@ from onebox.apiserver.fields.managers import UPDATE, Manager, after_update, rend
 from onebox.apiserver.fields.sets import FieldSet
 from onebox.apiserver.handlers.answers import value_answer
 from onebox.apiserver.handlers.reading import find
-from onebox.apiserver.handlers.writing import latest, settle
+from onebox.apiserver.handlers.writing import latest, read_options, settle
 from onebox.apiserver.objects.encoding import parse_object
 from onebox.apiserver.objects.patching import APPLY_PATCH, JSON_PATCH
 from onebox.apiserver.objects.scale import build_scale, set_replicas
@@ -77,9 +77,7 @@ def _patched(scale: JsonObject, patch: Any, media: str, request: web.BaseRequest
 
 async def review(server: Server, request: web.BaseRequest, kind: str, api_version: str) -> web.Response:
     """Answers who may do what: every known user may do everything."""
-    value = _parse(await request.read())
-    if not isinstance(value, dict):
-        raise bad_request(f"error decoding {kind}")
+    value = read_options(await request.read(), request, kind, api_version.rpartition("/")[0])
     options = parse_write_options("CreateOptions", request.query, request.headers.get("User-Agent", ""))
     now = rfc3339(server.clock.wall_s())
     manager = Manager(name=options.manager, operation=UPDATE, api_version=api_version)

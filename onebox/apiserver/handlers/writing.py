@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 from aiohttp import web
 
@@ -22,6 +20,7 @@ from onebox.apiserver.objects.patching import (
     check_patch_type,
     patch_object,
 )
+from onebox.apiserver.objects.protobuf import MEDIA_TYPE, BadMessage, decode_object
 from onebox.apiserver.objects.shaping import shape
 from onebox.apiserver.objects.writing import Written, key_of
 from onebox.apiserver.requests import Target, WriteOptions, parse_delete_options, parse_write_options
@@ -131,16 +130,21 @@ def _decode(
     return value, shape(value, target, options, duplicates)
 
 
-async def _delete_body(request: web.BaseRequest) -> dict[str, Any]:
+async def _delete_body(request: web.BaseRequest) -> JsonObject:
     body = await request.read()
-    if not body.strip():
-        return {}
+    return read_options(body, request, "DeleteOptions", "meta") if body.strip() else {}
+
+
+def read_options(body: bytes, request: web.BaseRequest, kind: str, group: str) -> JsonObject:
+    """A body that is no stored object: options of a deletion, a review."""
     try:
+        if request.headers.get("Content-Type", "").startswith(MEDIA_TYPE):
+            return decode_object(body, group, kind)
         options = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"error decoding DeleteOptions: {error}") from None
+    except (orjson.JSONDecodeError, BadMessage) as error:
+        raise bad_request(f"error decoding {kind}: {error}") from None
     if not isinstance(options, dict):
-        raise bad_request("error decoding DeleteOptions: not an object")
+        raise bad_request(f"error decoding {kind}: not an object")
     return options
 
 

@@ -9,6 +9,7 @@ import orjson
 
 from controller.base.json import JsonObject, JsonView
 from onebox.apiserver.metadata import type_errors
+from onebox.apiserver.objects import protobuf
 from onebox.apiserver.requests import Target
 from onebox.apiserver.status import Refused, bad_request, unsupported_media
 
@@ -24,11 +25,20 @@ def parse_body(body: bytes, content_type: str, target: Target) -> JsonObject:
         value = parse_yaml(body)
     elif media in JSON_TYPES or not media:
         value = _parse_json(body, target)
+    elif media == protobuf.MEDIA_TYPE:
+        value = _parse_protobuf(body, target)
     else:
         raise unsupported_media(_ACCEPTED)
     if not isinstance(value, dict):
         raise _unrecognized(target, f"couldn't get version/kind; json parse error: {_go_type_error(value)}")
     return value
+
+
+def _parse_protobuf(body: bytes, target: Target) -> Any:
+    try:
+        return protobuf.decode_object(body, target.resource.group, target.resource.kind)
+    except protobuf.BadMessage as error:
+        raise bad_request(f"cannot decode the request's body: {error}") from error
 
 
 def _parse_json(body: bytes, target: Target) -> Any:

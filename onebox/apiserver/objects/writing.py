@@ -100,13 +100,14 @@ class Writer:
         self._check_preconditions(target, value, old)
         resource, strategy = target.resource, target.resource.strategy
         _reset(target, value, old)
-        if strategy.generation is Generation.SPEC and _content(value) != _content(old):
-            value["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         now = rfc3339(self._clock.wall_s())
         entries = (managing or _updated_by(target, options))(_entries_of(value, old), old, value, now)
         self._set_managers(value, entries)
         if not target.subresource:
             value = self._admit(target, value, old, user)
+        # After admission: defaults that it fills in again are no change, and a new generation makes a new revision.
+        if strategy.generation is Generation.SPEC and _content(value) != _content(old):
+            value["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         strategy.prepare(value, old, self._world)
         self._validate(target, value, old)
         if _same(value, old):
