@@ -69,6 +69,15 @@ class AutoscalerInformers:
         return self.revisions, self.deployments, self.endpoints, self.config_maps
 
 
+@dataclass(slots=True)
+class _Path:
+    """That the Endpoints of a revision lead to the activator."""
+
+    since_s: float
+    verified: bool = False
+    """The gateway really does it."""
+
+
 class Autoscaler:
     """Scales every Revision between its bounds, and reports to the board."""
 
@@ -88,11 +97,11 @@ class Autoscaler:
         self._clock = clock
         self._socket = socket_path(home)
         self._activator = Address("127.0.0.1", home.settings().activator_port)
-        self._path: RequestPath = EnvoyPath(admin_socket(home), self._activator)
+        self._gateway: RequestPath = EnvoyPath(admin_socket(home), self._activator)
         self._settings = AutoscalerSettings()
         self._progress_deadline_s = PROGRESS_DEADLINE_S
         self._scalers: dict[Key, RevisionScaler] = {}
-        self._proxied_since_s: dict[Key, float] = {}
+        self._paths: dict[Key, _Path] = {}
         self._owners: dict[tuple[str, str], Key] = {}  # (namespace, name of a child) -> revision
         self._scraper = Scraper()
         self._scraping: set[Key] = set()
@@ -166,8 +175,7 @@ class Autoscaler:
             return Outcome()
         for _ in range(_STEPS_MAX):
             ready = self._ready(key)
-            await self._look_at_path(key, scaler)
-            proxied_since_s = self._proxied_since_s.get(key)
+            proxied_since_s = await self._look_at_path(key, scaler)
             plan = scaler.plan(ready, proxied_since_s=proxied_since_s, now_s=self._clock.monotonic_s())
             self._board.publish(key.namespace, key.name, scaler.report(plan, ready))
             if plan.replicas is not None:
@@ -202,13 +210,19 @@ class Autoscaler:
             progress_deadline_s=self._progress_deadline_s,
         )
 
-    async def _look_at_path(self, key: Key, scaler: RevisionScaler) -> None:
-        """Finds out, where the last pod may be about to go, whether requests would still find somebody."""
+    async def _look_at_path(self, key: Key, scaler: RevisionScaler) -> float | None:
+        """Since when requests go to the activator; None where they do not, or where that was not verified.
+
+        Verified is it only for the last pod, and anew each time that one may go.
+        """
         if not leads_to(self._informers.endpoints.get(*key), self._activator):
-            self._proxied_since_s.pop(key, None)
-            return
-        if key not in self._proxied_since_s and scaler.may_drop and await self._path.is_proxied(*key):
-            self._proxied_since_s[key] = self._clock.monotonic_s()
+            self._paths.pop(key, None)
+            return None
+        path = self._paths.setdefault(key, _Path(self._clock.monotonic_s()))
+        path.verified &= scaler.may_drop
+        if scaler.may_drop and not path.verified:
+            path.verified = await self._gateway.is_proxied(*key)
+        return path.since_s if path.verified else None
 
     async def _write(self, key: Key, scaler: RevisionScaler, plan: ScalePlan) -> None:
         body = {"spec": {"replicas": plan.replicas}}
@@ -234,7 +248,7 @@ class Autoscaler:
 
     def _forget(self, key: Key) -> None:
         self._scalers.pop(key, None)
-        self._proxied_since_s.pop(key, None)
+        self._paths.pop(key, None)
         self._board.forget(*key)
 
     # Loads and decisions.
