@@ -119,6 +119,34 @@ async def test_a_large_answer_arrives_whole_at_a_slow_client(bench: Bench) -> No
             assert received == size
 
 
+async def test_a_client_that_does_not_read_pauses_its_pod(bench: Bench) -> None:
+    pieces, size, written = 50, 2**20, 0
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        nonlocal written
+        if request.path != "/large":
+            return web.Response()
+        response = web.StreamResponse(headers={"Content-Length": str(pieces * size)})
+        await response.prepare(request)
+        for _ in range(pieces):
+            await response.write(bytes(size))
+            written += 1
+        return response
+
+    async with fake_pod(handler=stream) as pod:
+        await bench.put(ready=[pod])
+        reader, writer = await asyncio.open_connection("127.0.0.1", bench.activator.port, limit=size)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: r-1.default.svc.cluster.local\r\n\r\n")
+        await eventually("some pieces are on their way", lambda: _truth(written > 0))
+        for _ in range(100):
+            assert (await bench.ask())[0] == 200
+        assert written < pieces // 2  # The sockets' buffers, and no more.
+        await reader.readuntil(b"\r\n\r\n")
+        received = len(await reader.readexactly(pieces * size))
+        assert received == pieces * size
+        writer.close()
+
+
 async def test_a_large_request_arrives_whole_at_a_slow_pod(bench: Bench) -> None:
     async with fake_pod() as pod:
         pod.gate.clear()
