@@ -48,6 +48,7 @@ class LaunchSpec:
     env: Mapping[str, str]
     cwd: Path
     log: Path
+    termination_log: Path
     module: str = ""
     template: str = ""
 
@@ -101,8 +102,8 @@ def build_launch(context: PodContext, start: Start) -> LaunchSpec:
     fixed = _fixed_variables(context, start, role)
     own = build_environment(context.pod, container, context.around, fixed=fixed)
     paths = build_mount_paths(container, context.places.volumes, own)
-    termination_log = str(context.places.termination_log(container, start.restarts))
-    rewriter = PathRewriter({**paths, container.termination_path: termination_log})
+    termination_log = context.places.termination_log(container, start.restarts)
+    rewriter = PathRewriter({**paths, container.termination_path: str(termination_log)})
     argv, module, template = _program(context, container, role)
     variables = {**context.inherited, **_defaults(context, container), **own}
     if _PROBE_VARIABLE in variables:
@@ -110,9 +111,10 @@ def build_launch(context: PodContext, start: Start) -> LaunchSpec:
     return LaunchSpec(
         launch=start.launch,
         argv=rewriter.texts(expand(word, own) for word in argv),
-        env={**rewriter.values(variables), **fixed, "LADLE_TERMINATION_LOG": termination_log},
+        env={**rewriter.values(variables), **fixed, "LADLE_TERMINATION_LOG": str(termination_log)},
         cwd=_directory(context, container, rewriter),
         log=start.log,
+        termination_log=termination_log,
         module=module,
         template=template,
     )
@@ -221,3 +223,16 @@ def _directory(context: PodContext, container: Container, rewriter: PathRewriter
             CONFIG_ERROR, f"workingDir = {container.working_dir}, there is no such directory on this machine"
         )
     return directory
+
+
+def build_bare_launch(pod_folder: Path, start: Start, inherited: Mapping[str, str]) -> LaunchSpec:
+    """What is known of a run without asking the API server: enough to watch it, not to start it again."""
+    places = Places(home=pod_folder, pod=pod_folder, volumes={})
+    return LaunchSpec(
+        launch=start.launch,
+        argv=(),
+        env=inherited,
+        cwd=places.working_directory(start.container),
+        log=start.log,
+        termination_log=places.termination_log(start.container, start.restarts),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from controller.base.json import JsonObject, JsonView
 from onebox.node.decide import Observed, is_finished, restarts
@@ -222,10 +223,18 @@ def write_delay_s(old: JsonView, new: JsonView) -> float | None:
     Whether a pod can be sent requests, and whether it failed, is news that others wait for. That an init container gave
     way to the next container is not, and mostly the pod is ready a moment later.
     """
+    old, new = _without_nulls({name: old.get(name) for name in new}), _without_nulls(new)
     if old == new:
         return None
     urgent = not old.get("containerStatuses") or any(_news(old, new, part) for part in (_phase, _readiness, _troubles))
     return 0.0 if urgent else QUIET_DELAY_S
+
+
+def _without_nulls(value: Any) -> Any:
+    """Kubernetes takes a null for a field that is not there, and may store it as such."""
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 QUIET_DELAY_S = 0.3

@@ -51,7 +51,10 @@ def start_child(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, ou
 
 
 class RunningProcess:
-    """A process that runs, or has ended and whose end was not asked for yet."""
+    """A process that runs, or has ended and whose end was not asked for yet.
+
+    It holds a descriptor until its end was told or it is closed.
+    """
 
     def __init__(
         self, identity: ProcessId, pidfd: int | None, *, is_child: bool = False, ask_parent: AskParent | None = None
@@ -85,12 +88,11 @@ class RunningProcess:
 
     async def ended(self) -> int | None:
         """Waits for the end and returns the exit code, negative for a signal; None where nobody knows it."""
-        try:
-            if self._pidfd is not None:
-                await _readable(self._pidfd)
-            return await self._exit_code()
-        finally:
-            self.close()
+        if self._pidfd is not None:
+            await _readable(self._pidfd)
+        code = await self._exit_code()
+        self.close()
+        return code
 
     def close(self) -> None:
         """Forgets the process, which goes on if it runs."""

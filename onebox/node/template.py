@@ -177,7 +177,7 @@ class Template:
         environment = {**self._inherited, HOME_VARIABLE: str(self._home.root), TEMPLATE_VARIABLE: instance}
         with self._log.open("ab") as output:
             pid = start_child(command, env=environment, cwd=self._home.root, output=output.fileno())
-        self._child = pid
+        self._child, self._children = pid, set()
         process = identify(pid) or ProcessId(pid, 0)
         stored = {
             "pid": process.pid,
@@ -199,8 +199,9 @@ class Template:
             async with asyncio.timeout(IMPORT_TIMEOUT_S):
                 # It listens before it imports, and answers when it has imported.
                 await asyncio.wait((self._lost, self._listed), return_when=asyncio.FIRST_COMPLETED)
-            self.ready = self._listed.done()
-            log.info("template ready", template=self.name, pid=process.pid, children=len(self._children))
+            if self._listed.done():
+                self.ready = True
+                log.info("template ready", template=self.name, pid=process.pid, children=len(self._children))
             await self._lost
         finally:
             loop.remove_reader(connection)
