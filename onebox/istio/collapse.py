@@ -10,7 +10,6 @@ its own), nothing is changed and the request takes both hops.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from controller.api.istio import (
@@ -22,10 +21,9 @@ from controller.api.istio import (
     PortSelector,
     Rewrite,
     RouteDestination,
-    StringMatch,
 )
+from onebox.istio.authority import holds
 from onebox.istio.headers import authority_of, is_authority
-from onebox.istio.matches import is_presence
 from onebox.istio.registry import Listener, Registry, resolve_destination, resolve_host
 from onebox.knative.duration import format_duration, parse_duration_s
 
@@ -111,29 +109,17 @@ def _conditions(route: HttpRoute, host: str, known: Mapping[str, str]) -> list[H
     for match in route.match:
         if match.uri or match.scheme or match.method or match.queryParams:
             return None
-        if match.authority is not None and not _holds(match.authority, host):
-            continue
         headers = {name.lower(): wanted for name, wanted in match.headers.items()}
-        if any(name.lower() in known for name in match.withoutHeaders):
+        verdicts = {holds(wanted, known[name]) for name, wanted in headers.items() if name in known}
+        if match.authority is not None:
+            verdicts.add(holds(match.authority, host))
+        if None in verdicts or any(name.lower() in known for name in match.withoutHeaders):
             return None
-        if any(name in known and not _holds(wanted, known[name]) for name, wanted in headers.items()):
+        if False in verdicts:
             continue
         unknown = {name: wanted for name, wanted in headers.items() if name not in known}
         left.append(HttpMatch(headers=unknown, withoutHeaders=match.withoutHeaders))
     return left
-
-
-def _holds(wanted: StringMatch, value: str) -> bool:
-    if is_presence(wanted):
-        return True
-    if wanted.exact is not None:
-        return wanted.exact == value
-    if wanted.prefix is not None:
-        return value.startswith(wanted.prefix)
-    try:
-        return re.fullmatch(wanted.regex or "", value) is not None
-    except re.error:
-        return False  # Envoy will say what is wrong with it.
 
 
 def _product(outer: Sequence[HttpMatch], inner: Sequence[HttpMatch]) -> list[HttpMatch] | None:

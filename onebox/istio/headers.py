@@ -33,7 +33,7 @@ def is_authority(name: str) -> bool:
 def _operations(direction: str, operations: HeaderOperations) -> Message:
     added = [
         *_additions(operations.set, "OVERWRITE_IF_EXISTS_OR_ADD"),
-        *_additions(operations.add, "APPEND_IF_EXISTS_OR_ADD"),
+        *_additions(operations.add, ""),  # Envoy's default is to append.
     ]
     # Envoy refuses a configuration that removes the Host or a pseudo header.
     removed = [name for name in operations.remove if not name.startswith(":") and not is_authority(name)]
@@ -48,6 +48,7 @@ def _operations(direction: str, operations: HeaderOperations) -> Message:
 def _additions(values: Mapping[str, str], action: str) -> Iterator[Message]:
     for name, value in sorted(values.items()):
         if not is_authority(name) and not name.startswith(":"):
-            addition: Message = {"header": {"key": name, "value": value}, "append_action": action}
+            addition: Message = {"header": {"key": name, "value": value}}
+            addition |= {"append_action": action} if action else {}
             # Without this an empty value removes the header that it was to set.
             yield addition if value else {**addition, "keep_empty_value": True}

@@ -8,7 +8,7 @@ hosts is put together by joining. Where a VirtualService cannot be translated, w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import orjson
@@ -17,11 +17,12 @@ from pydantic import ValidationError
 from controller.api.istio import DestinationRule, Gateway, HttpRoute, VirtualService
 from controller.base.errors import UserError
 from controller.base.json import JsonView
+from onebox.istio.authority import drop_known_authorities, reachable_hosts
 from onebox.istio.catalog import Catalog
 from onebox.istio.cluster_table import ClusterTable
 from onebox.istio.collapse import collapse, complete_names
 from onebox.istio.endpoint_files import EndpointFiles
-from onebox.istio.gateways import Binding, GatewayServer, bind, filter_routes, gateway_servers
+from onebox.istio.gateways import Binding, GatewayServer, Servers, bind, filter_routes, gateway_servers
 from onebox.istio.hosts import Group, HostTable, ServiceKey
 from onebox.istio.live import VersionId
 from onebox.istio.registry import (
@@ -248,7 +249,7 @@ class Translation:
         created = ""
         if view is not None:
             try:
-                bindings = bind(VirtualService.parse(view), self._servers)
+                bindings = _bindings(VirtualService.parse(view), self._servers)
             except ValidationError as error:
                 self._find(key, None, UserError("InvalidVirtualService", _first_error(error)))
                 return
@@ -348,10 +349,21 @@ class Translation:
                 yield Finding(version, "InvalidDestinationRule", f"{cluster}: {problem}", refused=False)
 
 
+def _bindings(virtual_service: VirtualService, servers: Servers) -> dict[Listener, Binding]:
+    """Where the VirtualService is served, without hosts that none of its routes can take there."""
+    bindings = {}
+    for listener, binding in bind(virtual_service, servers).items():
+        routes = filter_routes(virtual_service.spec.http, binding, virtual_service.metadata.namespace)
+        hosts = reachable_hosts(routes, binding.hosts)
+        if hosts:
+            bindings[listener] = replace(binding, hosts=hosts)
+    return bindings
+
+
 def _render_routes(virtual_service: VirtualService, unit: Unit, binding: Binding, registry: _Recorder) -> RenderedUnit:
     namespace = unit.key[0]
     scope = RouteScope(namespace=namespace, gateway_port=GATEWAY_PORTS[unit.listener], registry=registry)
-    routes = filter_routes(virtual_service.spec.http, binding, namespace)
+    routes = drop_known_authorities(filter_routes(virtual_service.spec.http, binding, namespace), binding.hosts)
     built = build_all_routes(collapse(routes, namespace, registry), scope)
     last = [route for route in built.routes if route["match"] == _CATCH_ALL]
     earlier = [route for route in built.routes if route["match"] != _CATCH_ALL]

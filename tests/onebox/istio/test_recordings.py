@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import time
@@ -17,12 +16,16 @@ import pytest
 import yaml
 
 from tests.onebox.istio.envoy import Answer, Driver, Envoy, ask, client, driving
-from tests.onebox.istio.objects import NAMESPACE, destination_rule, endpoints, meta, service, virtual_service
+from tests.onebox.istio.objects import NAMESPACE, destination_rule, endpoints, service, virtual_service
 from tests.onebox.istio.servers import Backend, running_backends
+from tests.waiting import eventually
 
 RECORDINGS = Path(__file__).parents[3] / "../shared/golden/istio/virtualservice.yaml"
 NOT_EQUAL: Mapping[str, str] = {}
 """Cases that are answered differently here, and why."""
+ONE_MORE_CALL: Mapping[str, str] = {
+    "timeout-with-retries": "three pauses between tries, of 0 to 175 ms by chance, decide whether a fourth fits into 1 s",
+}
 VOLATILE = {
     "x-request-id",
     "x-forwarded-for",
@@ -100,10 +103,13 @@ async def check_answer(
     assert body_of(answer) == request["answer"]
     assert took_s == pytest.approx(request["seconds"], abs=SECONDS_TOLERANCE)
     wanted = request["service_calls"]
-    async with asyncio.timeout(5):  # Copies arrive after the answer.
-        while sum(calls(backends).values()) < sum(wanted.values()):
-            await asyncio.sleep(0)
-    assert calls(backends) == wanted
+
+    async def all_arrived() -> bool:
+        return sum(calls(backends).values()) >= sum(wanted.values())
+
+    await eventually("copies arrive, after the answer", all_arrived)
+    extra = {service: count + 1 for service, count in wanted.items()} if name in ONE_MORE_CALL else wanted
+    assert calls(backends) in (wanted, extra)
     answering = answer.headers.get("x-from")
     others = [saw_of(saw) for found in backends.values() if found.name != answering for saw in found.seen]
     assert others == request.get("others_saw", [] if answering else others)
@@ -157,5 +163,4 @@ def saw_of(saw: Mapping[str, Any]) -> dict[str, Any]:
 def test_every_recorded_case_is_accounted_for() -> None:
     if not RECORDINGS.exists():
         pytest.skip("the recordings of Istio are not here")
-    assert set(NOT_EQUAL) <= set(cases())
-    assert meta("x")["namespace"] == NAMESPACE
+    assert {*NOT_EQUAL, *ONE_MORE_CALL} <= set(cases())
