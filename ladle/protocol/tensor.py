@@ -66,12 +66,13 @@ def tensor_from_json(name: str, datatype: Datatype, shape: tuple[int, ...], data
     """The tensor that `data`, nested or flat, stands for."""
     if not datatype.json:
         raise InvalidInput(f"input '{name}': {datatype.name} cannot be sent as JSON, send it in binary form")
+    is_bytes = datatype.name == "BYTES"
     try:
-        array = np.asarray(data)
+        array = np.asarray(data, dtype=object if is_bytes else None)
     except ValueError:
         raise InvalidInput(f"input '{name}': data is ragged, expected {_describe(datatype, shape)}") from None
     _check_count(name, datatype, shape, array.size)
-    array = _as_bytes(name, array) if datatype.name == "BYTES" else _as_numbers(name, datatype, array, data)
+    array = _as_bytes(name, array) if is_bytes else _as_numbers(name, datatype, array, data)
     return Tensor(name, datatype, array.reshape(shape))
 
 
@@ -79,10 +80,9 @@ def _as_numbers(name: str, datatype: Datatype, array: Array, data: list[Any]) ->
     if array.dtype == datatype.dtype:
         return array
     wanted, kind = datatype.dtype.kind, array.dtype.kind
-    if wanted == "f" and kind == "f":
-        flat = array.reshape(-1)
-        if flat.dot(flat) < _SAFE_SQUARES:  # The common case, without a look at each number.
-            return array.astype(datatype.dtype)
+    # The common case, without a look at each number. vdot, unlike dot, does not warn of an overflow.
+    if wanted == "f" and kind == "f" and np.vdot(array, array) < _SAFE_SQUARES:
+        return array.astype(datatype.dtype)
     if array.size == 0:
         return array.astype(datatype.dtype)
     if kind == "O" and wanted == "f":
@@ -127,7 +127,7 @@ def _same_sign(array: Array, converted: Array) -> bool:
 
 
 def _as_bytes(name: str, array: Array) -> Array:
-    if array.size and array.dtype.kind != "U":
+    if not all(isinstance(element, str) for element in array.flat):
         raise InvalidInput(f"input '{name}': data of BYTES must be strings")
     return _objects((element.encode() for element in array.flat), array.shape)
 
