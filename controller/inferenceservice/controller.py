@@ -17,7 +17,7 @@ from controller.base.clock import Clock
 from controller.base.errors import Invalid, UserError
 from controller.base.json import JsonView
 from controller.base.logging import get_logger
-from controller.inferenceservice.conditions import PREDICTOR_READY, READY
+from controller.inferenceservice.conditions import FALSE, PREDICTOR_READY, READY
 from controller.inferenceservice.plan import plan_inference_service
 from controller.inferenceservice.snapshot import Snapshot
 from controller.inferenceservice.world import World, owner_keys, pod_keys
@@ -33,7 +33,8 @@ PROGRESS_PAUSE_S: Final = 0.5
 """Shortest time between two status writes that only show progress. A start from a warm template takes less (design.md 7), so
 it costs no such write at all; people do not read faster."""
 ROUTE_PROPAGATION_S: Final = 0.05
-"""How long a new VirtualService may take to reach the gateway. Measured on onebox 2026-11: 10 ms for file, watch and swap."""
+"""How long a new VirtualService may take to reach the gateway; nothing in its object says so. A guess: on onebox a watch event,
+a file and Envoy's swap of routes, each some milliseconds."""
 
 log = get_logger(__name__)
 
@@ -132,12 +133,12 @@ class InferenceServiceReconciler:
 
 
 def _verdict(status: InferenceServiceStatus) -> tuple[object, ...]:
-    """The part of a status that people and programs act on at once."""
-    conditions = tuple(
-        (item.status, item.reason if item.status == "False" else None)
-        for item in (status.condition(type_) for type_ in (READY, PREDICTOR_READY))
-        if item is not None
+    """The part of a status that people and programs act on at once: whether it is ready, and what has failed."""
+    ready, predictor = status.condition(READY), status.condition(PREDICTOR_READY)
+    failed = predictor is not None and predictor.status == FALSE
+    failure = status.modelStatus.lastFailureInfo
+    return (
+        ready.status if ready is not None else None,
+        predictor.reason if failed and predictor is not None else None,
+        failure.message if failure is not None else None,
     )
-    model = status.modelStatus
-    failure = model.lastFailureInfo.message if model.lastFailureInfo is not None else None
-    return conditions, model.transitionStatus, failure, status.url
