@@ -27,8 +27,9 @@ MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 LIST_PAGE_SIZE = 500
 """Objects asked for in one answer; Kubernetes' own informers use 500."""
-CONNECTIONS_MAX = 100
-"""Connections of one client, its watches included (one each); aiohttp's default, several times what a process uses."""
+CONNECTIONS_MAX = 1000
+"""Connections of one client, its watches included (one each). Garbage collection watches every kind there is, so this is
+kinds times watchers and far above what occurs (57 in onebox's engine, November 2026): at the limit, requests would hang."""
 KEEP_ALIVE_S = 60.0
 """How long an idle connection is kept; below the 90 s of Go's servers, so that we close first."""
 
