@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 from controller.base.clock import rfc3339
 from controller.base.json import JsonObject
 from controller.kube.client import KubeClient
@@ -49,7 +50,23 @@ def build_status(*, cpus: int, memory_bytes: int, now: str) -> JsonObject:
         "allocatable": amounts,
         "conditions": [ready],
         "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": NODE_NAME}],
-        "nodeInfo": {"operatingSystem": "linux", "architecture": _architecture(), "kubeletVersion": "onebox"},
+        "nodeInfo": _node_info(),
+    }
+
+
+def _node_info() -> JsonObject:
+    """What Kubernetes requires of a node; the ids stay empty, since a onebox has no use for the machine's."""
+    return {
+        "operatingSystem": "linux",
+        "architecture": _architecture(),
+        "kernelVersion": platform.release(),
+        "osImage": platform.system(),
+        "containerRuntimeVersion": "process://1",
+        "kubeletVersion": f"ladle-{version('ladle')}",
+        "kubeProxyVersion": "",
+        "machineID": "",
+        "systemUUID": "",
+        "bootID": "",
     }
 
 
