@@ -1,37 +1,75 @@
 """Which kinds have an admission of their own, and how to find it.
 
-The modules are imported with the first object of a kind: they bring pydantic models along, which a server that only stores
-Kubernetes' own kinds never needs.
+The modules are imported late: they bring pydantic models along, and nobody should wait for those before the server answers.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import orjson
 
 from controller.api.admission import Admit
+from controller.base.errors import UserError
+from controller.base.logging import get_logger
+from onebox.apiserver.storage.store import Store
+
+if TYPE_CHECKING:
+    from onebox.knative.settings import ServingSettings
+
+log = get_logger(__name__)
 
 _KNATIVE = "serving.knative.dev"
 _KSERVE = "serving.kserve.io"
-
-_PLACES: dict[tuple[str, str], tuple[str, str]] = {
-    (_KSERVE, "InferenceService"): ("controller.api.validation", "admit_inference_service"),
-    (_KSERVE, "ServingRuntime"): ("controller.api.validation", "admit_serving_runtime"),
-    (_KSERVE, "ClusterServingRuntime"): ("controller.api.validation", "admit_serving_runtime"),
-    (_KNATIVE, "Service"): ("onebox.knative.admission", "admit_knative_service"),
-    (_KNATIVE, "Configuration"): ("onebox.knative.admission", "admit_configuration"),
-    (_KNATIVE, "Revision"): ("onebox.knative.admission", "admit_revision"),
-    (_KNATIVE, "Route"): ("onebox.knative.admission", "admit_route"),
-}
+_CONFIG_NAMESPACE = "knative-serving"
 
 
-def admission_of(group: str, kind: str) -> Admit | None:
-    """The admission of a kind; None where its schema is all there is."""
-    place = _PLACES.get((group, kind))
-    if place is None:
-        return None
-    try:
-        module = import_module(place[0])
-    except ModuleNotFoundError:
-        return None
-    admit: Admit | None = getattr(module, place[1], None)
-    return admit
+class Admissions:
+    """The admissions of all kinds that have one; Knative's go by the config maps that are stored at the moment."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._admits: Mapping[tuple[str, str], Admit] | None = None
+        self._settings_at: tuple[int, ...] | None = None
+        self._settings: ServingSettings | None = None
+
+    def of(self, group: str, kind: str) -> Admit | None:
+        """The admission of a kind; None where its schema is all there is."""
+        if group not in (_KNATIVE, _KSERVE):
+            return None
+        return self.load().get((group, kind))
+
+    def load(self) -> Mapping[tuple[str, str], Admit]:
+        """Imports what there is. A server does so in a thread once it is ready, for it takes a third of a second."""
+        if self._admits is None:
+            self._admits = _collect(self._serving_settings)
+        return self._admits
+
+    def _serving_settings(self) -> ServingSettings:
+        """Knative's settings as stored, read again when a config map has changed; the last good ones where one is broken."""
+        from onebox.knative.settings import ServingSettings, parse_settings
+
+        records = self._store.select("configmaps", _CONFIG_NAMESPACE)
+        version = tuple(record.revision for record in records)
+        if self._settings is None or version != self._settings_at:
+            maps = {record.key.name: orjson.loads(record.data).get("data") or {} for record in records}
+            try:
+                self._settings = parse_settings(maps)
+            except UserError as error:
+                log.warning("config map ignored", namespace=_CONFIG_NAMESPACE, error=error.message)
+                self._settings = self._settings or ServingSettings()
+            self._settings_at = version
+        return self._settings
+
+
+def _collect(settings: Callable[[], ServingSettings]) -> Mapping[tuple[str, str], Admit]:
+    from controller.api.validation import admit_inference_service, admit_serving_runtime
+    from onebox.knative.admission import ServingAdmission
+
+    return {
+        **ServingAdmission(settings).admits(),
+        (_KSERVE, "InferenceService"): admit_inference_service,
+        (_KSERVE, "ServingRuntime"): admit_serving_runtime,
+        (_KSERVE, "ClusterServingRuntime"): admit_serving_runtime,
+    }

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from controller.base.clock import Clock
+from onebox.apiserver.admission import Admissions
 from onebox.apiserver.discovery import Discovery
 from onebox.apiserver.objects.deletion import Deleter
 from onebox.apiserver.objects.writing import Writer
@@ -27,6 +28,7 @@ class Server:
     store: Store
     registry: Registry
     watches: WatchHub
+    admissions: Admissions
     writer: Writer
     deleter: Deleter
     discovery: Discovery

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import random
 import signal
+import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,11 +21,13 @@ from controller.base.clock import Clock
 from controller.base.errors import UserError
 from controller.base.json import JsonView
 from controller.base.logging import get_logger
+from onebox.apiserver.admission import Admissions
 from onebox.apiserver.authentication import Tokens
 from onebox.apiserver.bootstrap import install
 from onebox.apiserver.context import Server
 from onebox.apiserver.discovery import Discovery
 from onebox.apiserver.dispatch import Dispatcher
+from onebox.apiserver.expiry import expire_events
 from onebox.apiserver.objects.deletion import Deleter
 from onebox.apiserver.objects.encoding import index_of
 from onebox.apiserver.objects.writing import Writer
@@ -59,6 +62,7 @@ async def serve(home: Home, clock: Clock, rng: random.Random) -> None:
         gc.collect()
         gc.freeze()  # What a boot leaves lives as long as the process: collections need not walk it.
         log.info("serving", port=home.settings().api_port, revision=server.store.revision)
+        await asyncio.to_thread(server.admissions.load)
         await stop.wait()
         log.info("stopping")
         server.watches.close()
@@ -69,13 +73,14 @@ async def open_server(home: Home, clock: Clock, rng: random.Random) -> AsyncIter
     """A server whose storage is open and whose definitions are installed; it listens to nobody yet."""
     schemas = BuiltinSchemas()
     registry = Registry(builtin_resources(schemas, CRD))
-    store = Store(Database(home.database), lambda key, data: _index(registry, key, data))
+    store = Store(_open_database(home), lambda key, data: _index(registry, key, data))
     store.load()
     kinds = _Kinds(registry, schemas, store)
     for record in store.select(CRD_KEY):
         kinds.define(record)
     store.subscribe(kinds.on_change)
-    writer = Writer(store, clock, rng)
+    admissions = Admissions(store)
+    writer = Writer(store, admissions, clock, rng)
     server = Server(
         home=home,
         clock=clock,
@@ -83,6 +88,7 @@ async def open_server(home: Home, clock: Clock, rng: random.Random) -> AsyncIter
         store=store,
         registry=registry,
         watches=WatchHub(store),
+        admissions=admissions,
         writer=writer,
         deleter=Deleter(store, registry, writer, clock),
         discovery=Discovery(registry, f"{_HOST}:{home.settings().api_port}"),
@@ -90,13 +96,23 @@ async def open_server(home: Home, clock: Clock, rng: random.Random) -> AsyncIter
     )
     async with asyncio.TaskGroup() as tasks:
         storage = tasks.create_task(store.run())
+        expiry = tasks.create_task(expire_events(store, registry, writer, clock))
         for written in install(store, registry, writer):
             if written.committed is not None:
                 await written.committed
         try:
             yield server
         finally:
+            expiry.cancel()
             storage.cancel()
+
+
+def _open_database(home: Home) -> Database:
+    try:
+        return Database(home.database)
+    except sqlite3.OperationalError as error:
+        why = f"cannot open {home.database}: {error}; if another API server runs from {home.root}, stop it with: ladle down"
+        raise UserError("DatabaseUnavailable", why) from error
 
 
 @asynccontextmanager

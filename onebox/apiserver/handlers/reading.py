@@ -39,8 +39,10 @@ def parse_selector(request: web.BaseRequest, target: Target) -> Selector:
     """What the request's selectors select."""
     query = request.query
     known = (*_META_FIELDS, *target.resource.strategy.selectable)
-    labels = parse_labels(query.get("labelSelector", ""))
-    return Selector(labels, parse_fields(query.get("fieldSelector", ""), known))
+    labels, fields = parse_labels(query.get("labelSelector", "")), parse_fields(query.get("fieldSelector", ""), known)
+    # A watch of one object's path is a watch of the collection for that name.
+    named = (("metadata.name", target.name, True),) if target.name else ()
+    return Selector(labels, (*fields, *named))
 
 
 def select(server: Server, target: Target, selector: Selector) -> list[Record]:

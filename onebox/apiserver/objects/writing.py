@@ -18,7 +18,7 @@ from controller.api.admission import AdmissionRequest, Operation
 from controller.base.clock import Clock, rfc3339
 from controller.base.errors import FieldError, Invalid, UserError
 from controller.base.json import JsonObject, JsonView
-from onebox.apiserver.admission import admission_of
+from onebox.apiserver.admission import Admissions
 from onebox.apiserver.fields.managers import UPDATE, Entry, Manager, after_update, parse_entries, render_entries
 from onebox.apiserver.kinds.strategy import Generation, World
 from onebox.apiserver.metadata import carry_over, generated_name, meta_errors, name_errors, tidy
@@ -54,8 +54,9 @@ def key_of(target: Target, name: str = "") -> Key:
 class Writer:
     """Decides writes against the store's latest state."""
 
-    def __init__(self, store: Store, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, store: Store, admissions: Admissions, clock: Clock, rng: random.Random) -> None:
         self._store = store
+        self._admissions = admissions
         self._clock = clock
         self._rng = rng
         self._world = World(rng=rng, service_addresses=self._service_addresses)
@@ -106,7 +107,7 @@ class Writer:
         if not target.subresource:
             value = self._admit(target, value, old, user)
         # After admission: defaults that it fills in again are no change, and a new generation makes a new revision.
-        if strategy.generation is Generation.SPEC and _content(value) != _content(old):
+        if strategy.generation is Generation.SPEC and _content(value, target) != _content(old, target):
             value["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         strategy.prepare(value, old, self._world)
         self._validate(target, value, old)
@@ -199,7 +200,7 @@ class Writer:
 
     def _admit(self, target: Target, value: JsonObject, old: JsonView | None, user: str) -> JsonObject:
         resource = target.resource
-        admit = admission_of(resource.group, resource.kind)
+        admit = self._admissions.of(resource.group, resource.kind)
         if admit is None:
             return value
         request = AdmissionRequest(
@@ -305,8 +306,10 @@ def _reset(target: Target, value: JsonObject, old: JsonObject) -> None:
     value["metadata"]["resourceVersion"] = old_metadata["resourceVersion"]
 
 
-def _content(value: JsonView) -> JsonObject:
-    return {name: inner for name, inner in value.items() if name not in ("apiVersion", "kind", "metadata", "status")}
+def _content(value: JsonView, target: Target) -> JsonObject:
+    """What generation counts changes of; a status without a path of its own is content like any other."""
+    apart = ("apiVersion", "kind", "metadata", *(("status",) if target.version.has_status else ()))
+    return {name: inner for name, inner in value.items() if name not in apart}
 
 
 def _same(value: JsonView, old: JsonView) -> bool:

@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS log (
 """
 _WAL_PAGES_MAX = 1000
 """Pages in the write-ahead log before SQLite copies them into the file: SQLite's own default (4 MB)."""
+_LOCK_S = 5.0
+"""How long to wait for a server that is just going away. A guess: it stops within three."""
 _CACHE_KIB = 1024
 """SQLite's page cache. Reads come from memory, so that it only serves the B-tree pages being written."""
 
@@ -32,12 +34,14 @@ Row = tuple[Key, int, bytes]
 
 
 class Database:
-    """One open file. Not for two processes: the API server holds a lock on it while it runs."""
+    """One open file, locked against other processes; sqlite3.OperationalError where another one has it."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_LOCK_S)
         execute = self._connection.execute
+        # Held for as long as this process lives: a second server must not write behind the first one's memory.
+        execute("PRAGMA locking_mode = EXCLUSIVE")
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES_MAX}")
