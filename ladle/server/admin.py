@@ -7,10 +7,10 @@ GET /wait-for-drain   starts the drain, answers when it is quiet
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 
 from ladle.clock import Clock
-from ladle.protocol.json import encode
 from ladle.server.drain import Drainer
 from ladle.server.http.application import Answer
 from ladle.server.http.messages import TEXT, Request, Response
@@ -46,7 +46,7 @@ class StatsReporter:
         uptime_s = self._clock.monotonic_s() - self._began_s
         if PROTOBUF in request.headers.get(b"accept", b""):
             return Response(200, encode_stat(self._pod, self._report, uptime_s), content_type=PROTOBUF)
-        return Response(200, encode(stat_json(self._pod, self._report, uptime_s)))
+        return Response(200, json.dumps(stat_json(self._pod, self._report, uptime_s)).encode())
 
 
 def stat_json(pod: str, report: Report, uptime_s: float) -> dict[str, object]:
