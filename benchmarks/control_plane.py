@@ -21,7 +21,8 @@ from sklearn.svm import SVC
 
 from benchmarks import load, machine
 from ladle.sdk.client import Client
-from onebox.processes import COMPONENT_VARIABLE, command_of, processes_of
+from onebox.node.template import TEMPLATE_VARIABLE
+from onebox.processes import COMPONENT_VARIABLE, processes_of
 from tests.e2e.box import Box, start_box
 from tests.e2e.manifests import INSTANCES, isvc
 from tests.waiting import wait_for
@@ -103,12 +104,12 @@ def _is_ready(item: Mapping[str, Any]) -> bool:
 def _control_plane(box: Box) -> dict[int, str]:
     """Every process that is not a pod, by name: components, the supervisor, fork templates."""
     found = {}
+    pods = {process.pid for process in box.containers().values()}
     for process, environment in processes_of(box.home.root):
-        if "LADLE_POD_UID" in environment:
+        if process.pid in pods:
             continue
-        command = command_of(process.pid)
         name = environment.get(COMPONENT_VARIABLE, "supervisor")
-        found[process.pid] = "template" if "ladle.server.template" in command else name
+        found[process.pid] = "template" if TEMPLATE_VARIABLE in environment else name
     return found
 
 

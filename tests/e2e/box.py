@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from controller.base.clock import SystemClock
 from ladle.sdk.client import Client
 from onebox.home import Home
+from onebox.node.records import RecordStore
 from onebox.processes import ProcessId, identify, processes_of
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +93,15 @@ class Box:
         stored = json.loads(record.read_text()) if record.exists() else None
         process = ProcessId(stored["pid"], stored["start_ticks"]) if stored else None
         return process if process and process.alive() else None
+
+    def containers(self) -> dict[tuple[str, str], ProcessId]:
+        """The process of each container that runs, by (pod, container).
+
+        From the node's records: a process that a template forked shows its template's environment, not its own.
+        """
+        records = (RecordStore(self.home, SystemClock()).load_all()) if (self.home.node / "pods").exists() else []
+        running = ((record.name, name, process) for record in records for name, process in record.processes())
+        return {(pod, name): process for pod, name, process in running if process.alive()}
 
     def processes(self) -> list[int]:
         """Every process of this home, whoever started it."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from onebox.processes import COMPONENT_VARIABLE, processes_of
+from onebox.node.template import template_records
+from onebox.processes import command_of, processes_of
 from onebox.supervisor import supervisor_pid
 from tests.e2e.box import Box, start_box, stop_box
 from tests.e2e.manifests import INSTANCES, isvc
@@ -38,16 +38,19 @@ def stored(box: Box, name: str) -> bool:
 
 
 def running_twice(box: Box) -> list[str]:
-    """Components and containers that more than one process claims to be (children of one session count once)."""
-    claims: Counter[str] = Counter()
-    for process, environment in processes_of(box.home.root):
-        if os.getsid(process.pid) != process.pid:
-            continue
-        if (name := environment.get(COMPONENT_VARIABLE)) and "LADLE_POD_UID" not in environment:
-            claims[name] += 1
-        if uid := environment.get("LADLE_POD_UID"):
-            claims[f"{uid}/{environment.get('LADLE_CONTAINER')}"] += 1
-    return [name for name, count in claims.items() if count > 1]
+    """Processes that are nobody's: no component, no template and no container that a record knows."""
+    known = {process.pid for name in COMPONENTS if (process := box.component(name))}
+    known |= {record.process.pid for record in template_records(box.home).values()}
+    known |= {process.pid for process in box.containers().values()} | {supervisor_pid(box.home) or 0}
+    leaders = [process.pid for process, _ in processes_of(box.home.root) if _leads_its_session(process.pid)]
+    return [" ".join(command_of(pid)) for pid in leaders if pid not in known]
+
+
+def _leads_its_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
 def converges(box: Box, name: str, iris: Path) -> None:
@@ -77,7 +80,7 @@ def test_any_one_component_may_die_under_requests(crashing: Box, iris: Path) -> 
             converges(crashing, f"after-{component}", iris)
         assert not load.failures or component in DATA_PLANE, (component, load.outcomes)
         assert stored(crashing, f"before-{component}")
-        assert not running_twice(crashing)
+        wait_for("nothing runs twice", lambda: not running_twice(crashing))
 
 
 def test_the_supervisor_may_die_and_up_takes_over(crashing: Box, iris: Path) -> None:
@@ -92,15 +95,15 @@ def test_the_supervisor_may_die_and_up_takes_over(crashing: Box, iris: Path) -> 
         converges(crashing, "after-supervisor", iris)
     assert not load.failures
     assert {name: crashing.component(name) for name in COMPONENTS} == before
-    assert not running_twice(crashing)
+    wait_for("nothing runs twice", lambda: not running_twice(crashing))
 
 
 def test_a_killed_pod_comes_back(crashing: Box) -> None:
-    pod = next(p for p, env in processes_of(crashing.home.root) if env.get("LADLE_CONTAINER") == "kserve-container")
+    pod = next(process for (_, name), process in crashing.containers().items() if name == "kserve-container")
     pod.signal(signal.SIGKILL)
     wait_for("the pod is gone", lambda: not pod.alive())
     assert crashing.client.predict("steady", INSTANCES) == {"predictions": [1, 1]}
-    assert not running_twice(crashing)
+    wait_for("nothing runs twice", lambda: not running_twice(crashing))
 
 
 def test_all_may_die_at_once_and_up_brings_all_back(crashing: Box, iris: Path) -> None:
@@ -115,4 +118,4 @@ def test_all_may_die_at_once_and_up_brings_all_back(crashing: Box, iris: Path) -
     crashing.client.wait_ready("steady", timeout_s=60)
     assert crashing.client.predict("steady", INSTANCES) == {"predictions": [1, 1]}
     converges(crashing, "after-all", iris)
-    assert not running_twice(crashing)
+    wait_for("nothing runs twice", lambda: not running_twice(crashing))

@@ -30,7 +30,9 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     if reason := kubectl_missing():
         pytest.skip(reason)
     if not (ROOT / ".venv/bin/ladle").exists() or shutil.which("make") is None:
-        pytest.skip("the tests do not run from the repository's own environment, .venv, which the README's commands use")
+        pytest.skip(
+            "the tests do not run from the repository's own environment, .venv, which the README's commands use"
+        )
     environment = {**os.environ, "HOME": str(tmp_path), "UP": f"--api-port {free_port()} --gateway-port {free_port()}"}
     for name in ("KUBECONFIG", "LADLE_HOME", "MAKEFLAGS", "MAKELEVEL"):
         environment.pop(name, None)

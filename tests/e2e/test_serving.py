@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from onebox.processes import processes_of
 from tests.e2e.box import Box
 from tests.e2e.manifests import INSTANCES, V2_REQUEST, isvc
 from tests.waiting import wait_for
@@ -127,18 +126,18 @@ def test_a_model_from_an_archive_over_http(box: Box, archive_server: str) -> Non
     box.client.delete("from-http")
 
 
-def running_services(box: Box) -> set[str]:
-    """The InferenceServices that some process of a pod serves."""
-    return {env.get("INFERENCE_SERVICE_NAME", "") for _, env in processes_of(box.home.root)}
+def pods_of(box: Box, name: str) -> list[str]:
+    """The pods of an InferenceService that have a process."""
+    return [pod for pod, _ in box.containers() if pod.startswith(f"{name}-predictor")]
 
 
 def test_delete_removes_children_and_processes(box: Box, iris: Path) -> None:
     box.client.apply(isvc("short-lived", iris.as_uri()))
     box.client.wait_ready("short-lived", timeout_s=60)
     selector = "serving.kserve.io/inferenceservice=short-lived"
-    assert "short-lived" in running_services(box)
+    process = next(process for (pod, _), process in box.containers().items() if pod in pods_of(box, "short-lived"))
     box.kubectl("delete", "isvc", "short-lived", "--timeout=60s")
     for kind in ("ksvc", "configuration", "revision", "route", "deployment", "pods"):
         wait_for(f"no {kind} left", lambda kind=kind: not box.get(kind, "-l", selector)["items"])  # type: ignore[misc]
     assert not [v for v in box.get("virtualservice")["items"] if v["metadata"]["name"].startswith("short-lived")]
-    wait_for("no process left", lambda: "short-lived" not in running_services(box))
+    wait_for("no process left", lambda: not pods_of(box, "short-lived") and not process.alive())
