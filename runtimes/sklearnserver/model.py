@@ -35,9 +35,7 @@ class SklearnModel(Model):
         path = find_model_file(self._directory)
         if not self._allow_pickle:
             raise BadModel(f"{path.name} is a pickle, which runs code when it is read, and LADLE_ALLOW_PICKLE is false")
-        import joblib
-
-        self._estimator = joblib.load(path)
+        self._estimator = _read(path)
         wanted = "predict_proba" if self._probabilities else "predict"
         self._predict = getattr(self._estimator, wanted, None) or getattr(self._estimator, "predict", None)
         if self._predict is None:
@@ -78,6 +76,15 @@ class SklearnModel(Model):
         features = getattr(self._estimator, "n_features_in_", None)
         if features is not None and (rows.ndim != 2 or rows.shape[1] != features):
             raise InvalidInput(f"input has shape {list(rows.shape)}, expected [rows, {features}]")
+
+
+def _read(path: Path) -> Any:
+    import joblib
+
+    try:
+        return joblib.load(path)
+    except Exception as error:  # A pickle runs code of its own: whatever it raises means that the file cannot be read.
+        raise BadModel(f"{path.name} could not be read: {type(error).__name__}: {error}") from error
 
 
 def find_model_file(directory: Path) -> Path:
