@@ -24,7 +24,7 @@ from controller.inferenceservice.children.storage import Source, add_storage, so
 from controller.inferenceservice.components import Component, ComponentKind, is_stopped
 from controller.inferenceservice.conditions import FALSE, READY, TRUE, UNKNOWN
 from controller.inferenceservice.hosts import hosts_of
-from controller.inferenceservice.model_status import observe_model
+from controller.inferenceservice.model_status import failed, observe_model
 from controller.inferenceservice.runtimes import RuntimeChoice, select_runtime
 from controller.inferenceservice.snapshot import Snapshot
 from controller.inferenceservice.status import (
@@ -212,6 +212,9 @@ def _with_status(
     events = []
     if error is not None:
         events.append(Event(type="Warning", reason=error.reason, message=error.message))
+    failure, known = failed(status.modelStatus), failed(snapshot.service.status.modelStatus)
+    if error is None and failure is not None and (known is None or known.message != failure.message):
+        events.append(Event(type="Warning", reason=failure.reason, message=failure.message))
     before, after = snapshot.service.status.condition(READY), status.condition(READY)
     assert after is not None, "every status has Ready"
     was_ready = before is not None and before.status == TRUE

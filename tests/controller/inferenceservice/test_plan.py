@@ -120,6 +120,9 @@ def test_a_first_model_that_fails_makes_the_predictor_fail_with_its_words() -> N
     assert conditions(made)["Ready"] == ("False", "ModelLoadFailed")
     ready = next(item for item in status(made)["conditions"] if item["type"] == "Ready")
     assert ready["message"] == "boom"
+    assert events(made) == [("Warning", "ModelLoadFailed")]
+    again = settle(service(), knative_service(ready="Unknown"), pods=(pod(CRASHED),))
+    assert plan(again, knative_service(ready="Unknown"), pods=(pod(CRASHED),)).events == ()
 
 
 def test_a_new_model_that_fails_leaves_the_old_one_serving() -> None:
