@@ -45,7 +45,7 @@ class ReverseProxy:
                 chunked=chunked,
                 head_only=request.method == "HEAD",
             )
-        except BaseException:
+        except BaseException:  # Also where it is cancelled: half an exchange must not be continued.
             connection.close()
             raise
         response = Response(head.status, content_type=b"", headers=response_headers(head.headers))

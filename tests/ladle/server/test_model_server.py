@@ -19,22 +19,24 @@ from tests.waiting import wait_for
 
 DEADLINE_S = 30.0
 SERVER = """
-import os, sys, time
+import os, sys, threading
 from pathlib import Path
 from ladle import Model, serve
 from ladle.server.options import ServerOptions
 
+pause = threading.Event()
+
 class Patient(Model):
     def load(self):
         while not Path("loaded").exists():
-            time.sleep(0.01)
+            pause.wait(0.01)
         if Path("loaded").read_text():
             raise ValueError(Path("loaded").read_text())
 
     def predict(self, request):
         Path("inside").touch()
         while not Path("answer").exists():
-            time.sleep(0.01)
+            pause.wait(0.01)
         return request.instances
 
 sys.exit(serve(Patient("patient"), options=ServerOptions.parse(sys.argv[1:], os.environ)))
