@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
 from collections.abc import Mapping
 
@@ -15,6 +16,8 @@ PORT_FLAGS: Mapping[str, str] = {"api_port": "--api-port", "gateway_port": "--ga
 """Ports that people use, hence choose; the others are onebox's own affair and move out of the way."""
 _INTERNAL_PORTS = ("local_gateway_port", "activator_port", "metrics_port", "envoy_admin_port")
 _LOOPBACK = "127.0.0.1"
+_INTERNAL_RANGE = range(30_000, 32_768)
+"""Above the ports of pods, below Linux's ephemeral ports, where an outgoing connection could take one meanwhile."""
 
 
 def is_free(port: int) -> bool:
@@ -60,10 +63,23 @@ def owner_of(port: int) -> str:
     return "" if port >= 1024 else " or reserved for root (ports below 1024)"
 
 
+def scatter_internal_ports(settings: OneboxSettings) -> OneboxSettings:
+    """The settings with internal ports drawn by lot: two homes that start at the same moment would both find a fixed
+    number free, and one of them would fail to listen on it."""
+    taken = {getattr(settings, name) for name in PORT_FLAGS}
+    ports: dict[str, int] = {}
+    for name in _INTERNAL_PORTS:
+        ports[name] = _free_port(taken)
+        taken.add(ports[name])
+    return settings.with_ports(ports)
+
+
 def _free_port(taken: set[int]) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind((_LOOPBACK, 0))
-            port: int = probe.getsockname()[1]
-        if port not in taken:
-            return port
+    candidates = [port for port in _INTERNAL_RANGE if port not in taken]
+    random.SystemRandom().shuffle(candidates)
+    found = next(filter(is_free, candidates), None)
+    if found is None:
+        raise UserError(
+            "NoPort", f"all ports from {_INTERNAL_RANGE[0]} to {_INTERNAL_RANGE[-1]} are taken; end what listens there"
+        )
+    return found

@@ -24,7 +24,7 @@ from onebox.components import components
 from onebox.home import Home, OneboxSettings, write_atomically
 from onebox.istio.bootstrap import write_bootstrap
 from onebox.node.reap import kill_all
-from onebox.ports import check_ports
+from onebox.ports import check_ports, scatter_internal_ports
 from onebox.processes import HOME_VARIABLE, end, identify, processes_of
 from onebox.supervisor import read_record, supervisor_pid
 
@@ -68,7 +68,7 @@ def prepare(home: Home, *, api_port: int | None, gateway_port: int | None) -> On
 
 
 def _stored_settings(home: Home) -> OneboxSettings:
-    return home.settings() if home.settings_file.exists() else OneboxSettings()
+    return home.settings() if home.settings_file.exists() else scatter_internal_ports(OneboxSettings())
 
 
 def _leftovers(home: Home) -> bool:

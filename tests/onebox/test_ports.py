@@ -10,7 +10,7 @@ import pytest
 
 from controller.base.errors import UserError
 from onebox.home import OneboxSettings
-from onebox.ports import check_ports, is_free
+from onebox.ports import check_ports, is_free, scatter_internal_ports
 
 
 @pytest.fixture
@@ -48,6 +48,12 @@ def test_internal_ports_move_out_of_the_way(taken: int) -> None:
     assert settings.activator_port != taken
     ports = [value for name, value in vars_of(settings).items() if name.endswith("_port")]
     assert len(set(ports)) == len(ports)
+
+
+def test_homes_that_start_together_get_different_internal_ports() -> None:
+    first, second = (scatter_internal_ports(OneboxSettings()) for _ in range(2))
+    assert first != second
+    assert (first.api_port, first.gateway_port) == (OneboxSettings().api_port, OneboxSettings().gateway_port)
 
 
 def vars_of(settings: OneboxSettings) -> dict[str, int]:

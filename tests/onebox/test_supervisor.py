@@ -79,7 +79,9 @@ def test_adoption_leaves_processes_with_other_commands_alone(home: Home) -> None
     supervisor.supervise()
     pod = running(home)
     record_path(home, "sleeper").unlink()
-    other = Component(name="sleeper", command=(sys.executable, "-c", "import signal; signal.pause()", "another"), purpose="sleeps")
+    other = Component(
+        name="sleeper", command=(sys.executable, "-c", "import signal; signal.pause()", "another"), purpose="sleeps"
+    )
     Supervisor(home, (other,)).adopt()
     assert pod.alive()
 
