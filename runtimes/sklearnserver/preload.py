@@ -43,3 +43,7 @@ for module in MODULES:
 for module in OPTIONAL_MODULES:
     with contextlib.suppress(ImportError):
         importlib.import_module(module)
+
+from ladle.server.threads import find_native_libraries  # noqa: E402  # After the libraries that it finds.
+
+find_native_libraries()
