@@ -95,13 +95,20 @@ def end(processes: Iterable[ProcessId], *, grace_s: float) -> int:
     return len(running)
 
 
+def reap(pid: int) -> int | None:
+    """The exit code of a child that has ended, negative for a signal; None where it runs or is nobody's child of ours."""
+    try:
+        reaped, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if reaped else None
+
+
 def wait_for_exit(processes: Iterable[ProcessId], *, timeout_s: float) -> list[ProcessId]:
     """Waits until the processes are gone; returns those which still run after `timeout_s` seconds."""
     deadline_s = time.monotonic() + timeout_s
     running = [process for process in processes if process.alive()]
     while running and time.monotonic() < deadline_s:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(running[0].pid, os.WNOHANG)
         select.select([], [], [], _POLL_INTERVAL_S)
         running = [process for process in running if process.alive()]
     return running

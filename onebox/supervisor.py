@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -26,7 +26,7 @@ from controller.base.logging import configure_logging, get_logger
 from onebox.components import Component, components
 from onebox.home import Home, write_atomically
 from onebox.node.reap import kill_all
-from onebox.processes import COMPONENT_VARIABLE, HOME_VARIABLE, ProcessId, command_of, end, identify, processes_of
+from onebox.processes import COMPONENT_VARIABLE, HOME_VARIABLE, ProcessId, command_of, end, identify, processes_of, reap
 
 log = get_logger(__name__)
 
@@ -51,7 +51,7 @@ class Running:
     start_at_s: float = 0.0
     backoff_s: float = _BACKOFF_FIRST_S
     restarts: int = 0
-    popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    exit_code: int | None = None
 
 
 def record_path(home: Home, name: str) -> Path:
@@ -137,14 +137,14 @@ class Supervisor:
                 self._start(entry, now_s)
 
     def _ended(self, entry: Running) -> bool:
-        if entry.popen is not None:
-            return entry.popen.poll() is not None
-        return entry.process is None or not entry.process.alive()
+        assert entry.process is not None
+        entry.exit_code = reap(entry.process.pid)
+        return entry.exit_code is not None or not entry.process.alive()
 
     def _note_death(self, entry: Running, now_s: float) -> None:
-        code = entry.popen.returncode if entry.popen else None
-        log.warning("component ended", name=entry.component.name, exit_code=code, restart_in_s=entry.backoff_s)
-        entry.process, entry.popen = None, None
+        name, code = entry.component.name, entry.exit_code
+        log.warning("component ended", name=name, exit_code=code, restart_in_s=entry.backoff_s)
+        entry.process = None
         entry.start_at_s = now_s + entry.backoff_s
         entry.backoff_s = min(entry.backoff_s * 2, _BACKOFF_MAX_S)
         entry.restarts += 1
@@ -154,7 +154,7 @@ class Supervisor:
         environment = {**os.environ, HOME_VARIABLE: str(self._home.root), COMPONENT_VARIABLE: name}
         self._home.logs.mkdir(parents=True, exist_ok=True)
         with (self._home.logs / f"{name}.log").open("ab") as output:
-            entry.popen = subprocess.Popen(
+            child = subprocess.Popen(
                 entry.component.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -163,11 +163,12 @@ class Supervisor:
                 cwd=self._home.root,
                 start_new_session=True,
             )
-        entry.process = identify(entry.popen.pid) or ProcessId(entry.popen.pid, 0)
+        child.returncode = 0  # It may outlive us, and we reap it ourselves: nobody is to be warned.
+        entry.process = identify(child.pid) or ProcessId(child.pid, 0)
         entry.started_s = now_s
         record = {**asdict(entry.process), "restarts": entry.restarts}
         write_atomically(record_path(self._home, name), json.dumps(record).encode())
-        log.info("started", name=name, pid=entry.popen.pid)
+        log.info("started", name=name, pid=child.pid)
 
     def stop(self) -> None:
         """Ends everything of this home: what decides first, then the pods, then what they all talk to."""

@@ -28,10 +28,12 @@ DATA_PLANE = {"envoy"}
 @pytest.fixture
 def crashing(tmp_path_factory: pytest.TempPathFactory, iris: Path) -> Iterator[Box]:
     box = start_box(tmp_path_factory.mktemp("crash") / "home")
-    box.client.apply(isvc("steady", iris.as_uri()))
-    box.client.wait_ready("steady", timeout_s=60)
-    yield box
-    stop_box(box)
+    try:
+        box.client.apply(isvc("steady", iris.as_uri()))
+        box.client.wait_ready("steady", timeout_s=60)
+        yield box
+    finally:
+        stop_box(box)
 
 
 def stored(box: Box, name: str) -> bool:

@@ -27,6 +27,8 @@ def home(tmp_path: Path) -> Iterator[Home]:
 def running(home: Home) -> ProcessId:
     recorded = read_record(home, "sleeper")
     assert recorded
+    # The kernel shows the environment of a new process some microseconds after it shows the process.
+    wait_for("the environment", lambda: any(process == recorded[0] for process, _ in processes_of(home.root)))
     return recorded[0]
 
 
@@ -47,7 +49,7 @@ def test_a_component_that_dies_is_started_again(home: Home) -> None:
 
     def restarted() -> bool:
         supervisor.supervise()
-        return running(home) != first
+        return read_record(home, "sleeper") != (first, 0)
 
     wait_for("a second process", restarted)
     recorded = read_record(home, "sleeper")
