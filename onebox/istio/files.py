@@ -40,9 +40,9 @@ class ConfigFiles:
     def routes(self, listener: Listener) -> Path:
         return self._directory / f"rds-{listener.value}.json"
 
-    def write(self, path: Path, content: bytes) -> bool:
-        """Replaces a file; False where it held this content already."""
-        if self._content(path) == content:
+    def write(self, path: Path, content: bytes, *, always: bool = False) -> bool:
+        """Replaces a file; False where it held this content already and need not be read by Envoy again (`always`)."""
+        if not always and self._content(path) == content:
             return False
         write_atomically(path, content)
         self._written[path] = content
@@ -59,10 +59,6 @@ class ConfigFiles:
             if path.name not in kept:
                 path.unlink(missing_ok=True)
                 self._written.pop(path, None)
-
-    def touch(self, path: Path) -> None:
-        """Replaces a file by itself, for Envoy to read it again."""
-        write_atomically(path, path.read_bytes())
 
     def _content(self, path: Path) -> bytes | None:
         if path not in self._written:

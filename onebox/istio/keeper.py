@@ -62,6 +62,8 @@ class GatewayKeeper:
         self._clock = clock
         self._sources_ready = sources_ready
         self._tables_changed = asyncio.Event()
+        self._tables_changed.set()  # What an earlier run left may be wrong even if nothing is there any more.
+        self._published = False
         self._endpoints_changed = asyncio.Event()
         self._told: set[Finding] = set()
         self._events: asyncio.Queue[Finding] = asyncio.Queue(_EVENTS_MAX)
@@ -120,10 +122,11 @@ class GatewayKeeper:
             await self._publisher.audit()
             return
         self._tables_changed.clear()
-        if not self._translation.is_stale():
+        if self._published and not self._translation.is_stale():
             return
         desired = self._translation.render()
         refusals = await self._publisher.publish(desired)
+        self._published = True
         if self._away_since_s is not None:
             log.info("gateway is back", away_s=round(self._clock.monotonic_s() - self._away_since_s, 2))
             self._away_since_s = None

@@ -142,8 +142,7 @@ class Publisher:
             version, content = table.render(table.with_changes({}).values())
             if self._adopted and state.tables[table.name].version != version:
                 log.warning("configuration is not in force, writing it again", table=table.name)
-                if not await asyncio.to_thread(self._files.write, table.path, content):
-                    await asyncio.to_thread(self._files.touch, table.path)
+                await asyncio.to_thread(self._files.write, table.path, content, always=True)
 
     def write_blindly(self, desired: Desired) -> None:
         """Writes the clusters without waiting for anybody: for an Envoy that cannot start with those that are there."""
@@ -189,7 +188,7 @@ class Publisher:
         if not await asyncio.to_thread(self._files.write, table.path, content):
             if before.version == version:
                 return Verdict.ACCEPTED
-            await asyncio.to_thread(self._files.touch, table.path)
+            await asyncio.to_thread(self._files.write, table.path, content, always=True)
         pause_s = _POLL_FIRST_S
         deadline_s = self._clock.monotonic_s() + _VERDICT_TIMEOUT_S
         while self._clock.monotonic_s() < deadline_s:

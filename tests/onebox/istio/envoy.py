@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import aiohttp
 
-from controller.base.clock import SystemClock
+from controller.base.clock import Clock, SystemClock
 from controller.base.json import JsonObject
 from onebox.home import Home, OneboxSettings
 from onebox.istio.admin import Admin
@@ -76,6 +77,16 @@ class Envoy:
         return (self.home.root / "envoy.log").read_text()
 
 
+async def statistic(envoy: Envoy, name: str) -> int:
+    """One of Envoy's numbers; 0 where it has not counted that."""
+    connector = aiohttp.UnixConnector(path=str(admin_socket(envoy.home)))
+    async with (
+        aiohttp.ClientSession("http://envoy", connector=connector) as session,
+        session.get("/stats", params={"filter": f"^{re.escape(name)}$"}) as response,
+    ):
+        return int((await response.text()).partition(": ")[2] or 0)
+
+
 @contextmanager
 def running_envoy(root: Path) -> Iterator[Envoy]:
     public, local = free_ports(2)
@@ -126,12 +137,21 @@ class Driver:
         await eventually(f"{virtual_service['metadata']['name']} is live", is_live, timeout_s=10)
 
 
+class FastClock(SystemClock):
+    """Runs a hundred times as fast as the machine's."""
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() * 100
+
+
 @asynccontextmanager
-async def driving(envoy: Envoy, *, endpoint_files: int = ENDPOINT_FILES) -> AsyncIterator[Driver]:
+async def driving(
+    envoy: Envoy, *, endpoint_files: int = ENDPOINT_FILES, clock: Clock | None = None
+) -> AsyncIterator[Driver]:
     """A keeper at work, with what every onebox has installed."""
     files = ConfigFiles(envoy.home.envoy)
     translation = Translation(listener_ports(envoy.settings), EndpointFiles(files.endpoints, endpoint_files))
-    live, clock = LiveConfig(), SystemClock()
+    live, clock = LiveConfig(), clock or SystemClock()
 
     async def ready() -> None:
         return None
