@@ -71,16 +71,16 @@ def command_of(pid: int) -> tuple[str, ...]:
 def processes_of(home: Path) -> Iterator[tuple[ProcessId, dict[str, str]]]:
     """Every running process of this user that onebox started from `home`, with its environment at start."""
     wanted = f"{HOME_VARIABLE}={home}".encode()
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
             continue
         try:
-            environment = Path(f"/proc/{entry.name}/environ").read_bytes().split(b"\0")
+            environment = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
         except OSError:  # Gone meanwhile, or somebody else's.
             continue
-        if wanted in environment and (process := identify(int(entry.name))):
+        if wanted in environment and (process := identify(int(name))):
             pairs = (item.decode(errors="replace").partition("=") for item in environment if item)
-            yield process, {name: value for name, _, value in pairs}
+            yield process, {key: value for key, _, value in pairs}
 
 
 def end(processes: Iterable[ProcessId], *, grace_s: float) -> int:
@@ -107,8 +107,11 @@ def reap(pid: int) -> int | None:
 def wait_for_exit(processes: Iterable[ProcessId], *, timeout_s: float) -> list[ProcessId]:
     """Waits until the processes are gone; returns those which still run after `timeout_s` seconds."""
     deadline_s = time.monotonic() + timeout_s
-    running = [process for process in processes if process.alive()]
+    waited = list(processes)
+    running = [process for process in waited if process.alive()]
     while running and time.monotonic() < deadline_s:
         select.select([], [], [], _POLL_INTERVAL_S)
         running = [process for process in running if process.alive()]
+    for process in waited:
+        reap(process.pid)  # A child of ours stays a zombie otherwise, for as long as we live.
     return running
