@@ -3,7 +3,8 @@
     async with open_api(tmp_path) as api:
         await api.client.create(CONFIG_MAPS, {...})
 
-or the fixture `api`, by `from tests.onebox_api import api  # noqa: F401` in a conftest.
+or the fixtures `api` (a server for each test) and `shared_api` (one for a module, emptied after each test), by importing
+them in a conftest.py, `api_of_module` included.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from controller.base.clock import SystemClock
+from controller.base.json import JsonObject
 from controller.kube.client import KubeClient
+from controller.kube.resources import CRDS, KNOWN, NAMESPACES, ResourceType
 from onebox.apiserver.pki import ensure_credentials
 from onebox.home import Home, OneboxSettings
 
@@ -29,6 +32,7 @@ _START_S = 30.0
 """How long a start may take on a machine that is busy with other tests; alone it takes under a second."""
 _STOP_S = 15.0
 _POLL_S = 0.02
+_BOOT_NAMESPACES = ("default", "kube-system", "kube-public")
 
 
 @dataclass(slots=True)
@@ -37,7 +41,7 @@ class ApiProcess:
 
     home: Home
     settings: OneboxSettings
-    client: KubeClient
+    client: KubeClient = field(init=False)
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     @property
@@ -91,6 +95,8 @@ class ApiProcess:
             return b" 200 " in await reader.readline()
         finally:
             writer.close()
+            with suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
 
 
 def free_port() -> int:
@@ -101,15 +107,20 @@ def free_port() -> int:
         return port
 
 
-@asynccontextmanager
-async def open_api(root: Path, settings: OneboxSettings | None = None) -> AsyncIterator[ApiProcess]:
-    """A running API server with its home at `root`, and a client of it as the user `admin`."""
+def prepare_api(root: Path, settings: OneboxSettings | None = None) -> ApiProcess:
+    """An API server with its home at `root`, ready to be started."""
     chosen = settings or OneboxSettings(api_port=free_port())
     home = Home(root)
     home.write_settings(chosen)
     ensure_credentials(home, chosen)
-    async with KubeClient.open(home.kubeconfig, user_agent="test") as client:
-        api = ApiProcess(home, chosen, client)
+    return ApiProcess(home, chosen)
+
+
+@asynccontextmanager
+async def open_api(root: Path, settings: OneboxSettings | None = None) -> AsyncIterator[ApiProcess]:
+    """A running API server with its home at `root`, and a client of it as the user `admin`."""
+    api = prepare_api(root, settings)
+    async with KubeClient.open(api.kubeconfig, user_agent="test") as api.client:
         await api.start()
         try:
             yield api
@@ -120,6 +131,43 @@ async def open_api(root: Path, settings: OneboxSettings | None = None) -> AsyncI
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[ApiProcess]:
-    """One API server for one test."""
+    """One API server for one test, which may stop and kill it."""
     async with open_api(tmp_path / "home") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def api_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    """One API server for a module; tests use it through `shared_api`."""
+    api = prepare_api(tmp_path_factory.mktemp("api") / "home")
+    asyncio.run(api.start())
+    yield api
+    asyncio.run(api.stop())
+
+
+@pytest.fixture
+async def shared_api(api_of_module: ApiProcess) -> AsyncIterator[ApiProcess]:
+    """The module's API server, wiped after the test: a second less for each test that does not touch the process."""
+    async with KubeClient.open(api_of_module.kubeconfig, user_agent="test") as api_of_module.client:
+        yield api_of_module
+        await wipe(api_of_module)
+
+
+async def wipe(api: ApiProcess) -> None:
+    """Deletes what a test made, so that the next one can use the same server: whatever is not there after a boot."""
+    for resource in sorted(KNOWN, key=lambda resource: not resource.namespaced):
+        if resource == CRDS:
+            continue
+        for item in (await api.client.list(resource)).items:
+            await _remove(api.client, resource, item)
+
+
+async def _remove(client: KubeClient, resource: ResourceType, item: JsonObject) -> None:
+    name, namespace = item["metadata"]["name"], item["metadata"].get("namespace")
+    if resource == NAMESPACES and name in _BOOT_NAMESPACES:
+        return
+    if item["metadata"].get("finalizers"):
+        await client.patch(resource, name, namespace, {"metadata": {"finalizers": None}})
+    await client.delete(resource, name, namespace, grace_period_s=0)
+    if resource == NAMESPACES:
+        await client.replace(NAMESPACES, {**item, "metadata": {"name": name}, "spec": {}}, subresource="finalize")

@@ -47,15 +47,18 @@ class Admissions:
         return self._admits
 
     def _serving_settings(self) -> ServingSettings:
-        """Knative's settings as stored, read again when a config map has changed; the last good ones where one is broken."""
-        from onebox.knative.settings import ServingSettings, parse_settings
+        """Knative's settings as stored, read again when a config map has changed; the last good ones where one is broken.
+
+        Before anything is installed they are those that will be.
+        """
+        from onebox.knative.settings import ServingSettings, parse_settings, shipped_settings
 
         records = self._store.select("configmaps", _CONFIG_NAMESPACE)
         version = tuple(record.revision for record in records)
         if self._settings is None or version != self._settings_at:
             maps = {record.key.name: orjson.loads(record.data).get("data") or {} for record in records}
             try:
-                self._settings = parse_settings(maps)
+                self._settings = parse_settings(maps) if maps else shipped_settings()
             except UserError as error:
                 log.warning("config map ignored", namespace=_CONFIG_NAMESPACE, error=error.message)
                 self._settings = self._settings or ServingSettings()

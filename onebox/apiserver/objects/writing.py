@@ -110,6 +110,9 @@ class Writer:
         if strategy.generation is Generation.SPEC and _content(value, target) != _content(old, target):
             value["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         strategy.prepare(value, old, self._world)
+        # Only now: what admission fills in is no change of what somebody wants.
+        if strategy.generation is Generation.SPEC and _content(value, target) != _content(old, target):
+            value["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         self._validate(target, value, old)
         if _same(value, old):
             return Written(parse_object(old_record, target), None)

@@ -22,37 +22,37 @@ SERVICE = {
 }
 
 
-async def test_what_was_created_can_be_read_changed_and_deleted(api: ApiProcess) -> None:
-    created = await api.client.create(CONFIG_MAPS, CONFIG)
+async def test_what_was_created_can_be_read_changed_and_deleted(shared_api: ApiProcess) -> None:
+    created = await shared_api.client.create(CONFIG_MAPS, CONFIG)
     assert created["metadata"]["uid"]
     with pytest.raises(AlreadyExists):
-        await api.client.create(CONFIG_MAPS, CONFIG)
-    patched = await api.client.patch(CONFIG_MAPS, "a", "default", {"data": {"k": "2"}})
+        await shared_api.client.create(CONFIG_MAPS, CONFIG)
+    patched = await shared_api.client.patch(CONFIG_MAPS, "a", "default", {"data": {"k": "2"}})
     assert patched["data"] == {"k": "2"}
     with pytest.raises(Conflict):
-        await api.client.replace(CONFIG_MAPS, {**created, "data": {"k": "3"}})
-    await api.client.delete(CONFIG_MAPS, "a", "default")
+        await shared_api.client.replace(CONFIG_MAPS, {**created, "data": {"k": "3"}})
+    await shared_api.client.delete(CONFIG_MAPS, "a", "default")
     with pytest.raises(NotFound):
-        await api.client.get(CONFIG_MAPS, "a", "default")
+        await shared_api.client.get(CONFIG_MAPS, "a", "default")
 
 
-async def test_a_wrong_field_is_named_and_nothing_is_stored(api: ApiProcess) -> None:
+async def test_a_wrong_field_is_named_and_nothing_is_stored(shared_api: ApiProcess) -> None:
     wrong = {**SERVICE, "spec": {"predictor": {"minReplicas": "two", "model": {"modelFormat": {"name": "sklearn"}}}}}
     with pytest.raises(Rejected) as refused:
-        await api.client.create(INFERENCE_SERVICES, wrong)
+        await shared_api.client.create(INFERENCE_SERVICES, wrong)
     assert "spec.predictor.minReplicas" in str(refused.value)
     with pytest.raises(NotFound):
-        await api.client.get(INFERENCE_SERVICES, "iris", "default")
+        await shared_api.client.get(INFERENCE_SERVICES, "iris", "default")
 
 
-async def test_status_and_spec_are_written_through_their_own_paths(api: ApiProcess) -> None:
-    await api.client.create(INFERENCE_SERVICES, {**SERVICE, "status": {"url": "http://ignored"}})
+async def test_status_and_spec_are_written_through_their_own_paths(shared_api: ApiProcess) -> None:
+    await shared_api.client.create(INFERENCE_SERVICES, {**SERVICE, "status": {"url": "http://ignored"}})
     body = {"status": {"url": "http://iris"}, "spec": {"predictor": {"minReplicas": 7}}}
-    patched = await api.client.patch(INFERENCE_SERVICES, "iris", "default", body, subresource="status")
+    patched = await shared_api.client.patch(INFERENCE_SERVICES, "iris", "default", body, subresource="status")
     assert patched["status"] == {"url": "http://iris"}
     assert patched["metadata"]["generation"] == 1
     assert "minReplicas" not in patched["spec"]["predictor"]
-    changed = await api.client.patch(
+    changed = await shared_api.client.patch(
         INFERENCE_SERVICES, "iris", "default", {"spec": {"predictor": {"minReplicas": 2}}, "status": None}
     )
     assert changed["metadata"]["generation"] == 2

@@ -46,15 +46,15 @@ async def _revision(client: KubeClient) -> str:
     return (await client.list(CONFIG_MAPS)).resource_version
 
 
-async def test_a_label_selector_turns_changes_into_comings_and_goings(api: ApiProcess) -> None:
-    since = await _revision(api.client)
-    await api.client.create(CONFIG_MAPS, _config("a", {"app": "x"}))
-    await api.client.create(CONFIG_MAPS, _config("other", {"app": "y"}))
-    await api.client.patch(CONFIG_MAPS, "a", "default", {"data": {"k": "2"}})
-    await api.client.patch(CONFIG_MAPS, "a", "default", {"metadata": {"labels": {"app": "y"}}})
-    await api.client.patch(CONFIG_MAPS, "other", "default", {"metadata": {"labels": {"app": "x"}}})
-    await api.client.delete(CONFIG_MAPS, "other", "default")
-    events = api.client.watch(CONFIG_MAPS, resource_version=since, label_selector="app=x", timeout_s=_WAIT_S)
+async def test_a_label_selector_turns_changes_into_comings_and_goings(shared_api: ApiProcess) -> None:
+    since = await _revision(shared_api.client)
+    await shared_api.client.create(CONFIG_MAPS, _config("a", {"app": "x"}))
+    await shared_api.client.create(CONFIG_MAPS, _config("other", {"app": "y"}))
+    await shared_api.client.patch(CONFIG_MAPS, "a", "default", {"data": {"k": "2"}})
+    await shared_api.client.patch(CONFIG_MAPS, "a", "default", {"metadata": {"labels": {"app": "y"}}})
+    await shared_api.client.patch(CONFIG_MAPS, "other", "default", {"metadata": {"labels": {"app": "x"}}})
+    await shared_api.client.delete(CONFIG_MAPS, "other", "default")
+    events = shared_api.client.watch(CONFIG_MAPS, resource_version=since, label_selector="app=x", timeout_s=_WAIT_S)
     assert await _take(events, 5) == [
         (WatchType.ADDED, "a"),
         (WatchType.MODIFIED, "a"),
@@ -64,39 +64,41 @@ async def test_a_label_selector_turns_changes_into_comings_and_goings(api: ApiPr
     ]
 
 
-async def test_pods_can_be_watched_by_node_and_phase(api: ApiProcess) -> None:
-    since = await _revision(api.client)
+async def test_pods_can_be_watched_by_node_and_phase(shared_api: ApiProcess) -> None:
+    since = await _revision(shared_api.client)
     for name, node in (("here", "onebox"), ("there", "")):
         spec: dict[str, Any] = {"containers": [{"name": "c", "image": "i"}], **({"nodeName": node} if node else {})}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
-        await api.client.create(PODS, pod)
-    await api.client.patch(PODS, "here", "default", {"status": {"phase": "Running"}}, subresource="status")
+        await shared_api.client.create(PODS, pod)
+    await shared_api.client.patch(PODS, "here", "default", {"status": {"phase": "Running"}}, subresource="status")
     selector = "spec.nodeName=onebox,status.phase!=Running"
-    events = api.client.watch(PODS, resource_version=since, field_selector=selector, timeout_s=_WAIT_S)
+    events = shared_api.client.watch(PODS, resource_version=since, field_selector=selector, timeout_s=_WAIT_S)
     assert await _take(events, 2) == [(WatchType.ADDED, "here"), (WatchType.DELETED, "here")]
 
 
-async def test_a_version_from_before_all_history_is_gone(api: ApiProcess) -> None:
+async def test_a_version_from_before_all_history_is_gone(shared_api: ApiProcess) -> None:
     with pytest.raises(Gone):
-        await _take(api.client.watch(CONFIG_MAPS, resource_version="999999", timeout_s=_WAIT_S), 1)
+        await _take(shared_api.client.watch(CONFIG_MAPS, resource_version="999999", timeout_s=_WAIT_S), 1)
 
 
-async def test_a_watch_ends_at_its_own_limit(api: ApiProcess) -> None:
-    since = await _revision(api.client)
-    assert await _take(api.client.watch(CONFIG_MAPS, resource_version=since, timeout_s=1), 1) == []
+async def test_a_watch_ends_at_its_own_limit(shared_api: ApiProcess) -> None:
+    since = await _revision(shared_api.client)
+    assert await _take(shared_api.client.watch(CONFIG_MAPS, resource_version=since, timeout_s=1), 1) == []
 
 
-async def test_a_watch_without_version_begins_with_what_there_is(api: ApiProcess) -> None:
-    await api.client.create(CONFIG_MAPS, _config("a"))
-    lines = await _raw_watch(api, "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1")
+async def test_a_watch_without_version_begins_with_what_there_is(shared_api: ApiProcess) -> None:
+    await shared_api.client.create(CONFIG_MAPS, _config("a"))
+    lines = await _raw_watch(
+        shared_api, "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1"
+    )
     assert [line["type"] for line in lines] == ["ADDED", "BOOKMARK"]
     assert lines[1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
-async def test_a_watch_can_be_asked_for_tables(api: ApiProcess) -> None:
-    await api.client.create(CONFIG_MAPS, _config("a"))
+async def test_a_watch_can_be_asked_for_tables(shared_api: ApiProcess) -> None:
+    await shared_api.client.create(CONFIG_MAPS, _config("a"))
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
-    lines = await _raw_watch(api, "watch=1&timeoutSeconds=1", accept=accept)
+    lines = await _raw_watch(shared_api, "watch=1&timeoutSeconds=1", accept=accept)
     assert lines[0]["object"]["kind"] == "Table"
     assert lines[0]["object"]["rows"][0]["cells"][:2] == ["a", 1]
 
@@ -114,14 +116,14 @@ async def test_stopping_the_server_ends_watches_at_once(api: ApiProcess) -> None
     assert watching.result() == [(WatchType.ADDED, "a")]
 
 
-async def test_watchers_hear_of_a_write_within_milliseconds(api: ApiProcess) -> None:
+async def test_watchers_hear_of_a_write_within_milliseconds(shared_api: ApiProcess) -> None:
     clock = SystemClock()
-    since = await _revision(api.client)
+    since = await _revision(shared_api.client)
     sent: dict[str, float] = {}
     delays: list[float] = []
 
     async def watch() -> None:
-        events = api.client.watch(CONFIG_MAPS, resource_version=since, timeout_s=_WAIT_S)
+        events = shared_api.client.watch(CONFIG_MAPS, resource_version=since, timeout_s=_WAIT_S)
         async for event in events:
             delays.append(clock.monotonic_s() - sent[event.object["metadata"]["name"]])
             if len(delays) == _LATENCY_EVENTS:
@@ -131,7 +133,7 @@ async def test_watchers_hear_of_a_write_within_milliseconds(api: ApiProcess) -> 
         tasks.create_task(watch())
         for index in range(_LATENCY_EVENTS):
             sent[f"c{index}"] = clock.monotonic_s()
-            await api.client.create(CONFIG_MAPS, _config(f"c{index}"))
+            await shared_api.client.create(CONFIG_MAPS, _config(f"c{index}"))
     assert sorted(delays)[_LATENCY_EVENTS // 2] < _LATENCY_MEDIAN_MAX_S
 
 
