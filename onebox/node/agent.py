@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+from collections.abc import Iterable
 
-from controller.base.json import JsonView
 from controller.base.logging import get_logger
 from controller.kube.store import Change, ChangeKind
-from onebox.node.launch_spec import LAUNCH_VARIABLE
 from onebox.node.logs import PodLogs
 from onebox.node.machine import Machine
-from onebox.node.process_table import scan
 from onebox.node.spec import Pod, parse_pod
 from onebox.node.state import PodRecord
 from onebox.node.worker import PodWorker, pod_of_record
@@ -27,42 +24,28 @@ _ROTATE_INTERVAL_S = 10.0
 class Agent:
     """Keeps a worker for every pod until nothing of it is left. Workers may be begun anew at any time."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, records: Iterable[PodRecord]) -> None:
+        """`records`: what an earlier node left."""
         self._machine = machine
+        self._records = {record.uid: record for record in records}
         self._workers: dict[str, PodWorker] = {}
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
         """Until cancelled; processes of pods go on."""
         await self._machine.pods.synced()
-        records = {record.uid: record for record in self._machine.records.load_all()}
-        for record in records.values():
-            self._machine.ports.reserve(record.ports.values())
-        await asyncio.to_thread(self._kill_unknown, records)
         async with asyncio.TaskGroup() as group:
             self._group = group
-            self._recover(records)
+            self._end_vanished()
             self._machine.pods.subscribe(self._on_change)
             group.create_task(self._rotate_logs())
 
-    def _kill_unknown(self, records: dict[str, PodRecord]) -> None:
-        """Ends processes of runs that no record knows: their pod's directory was lost."""
-        known = {entry.launch for record in records.values() for entry in record.containers.values()}
-        for seen in scan(self._machine.home.root):
-            launch = seen.variables.get(LAUNCH_VARIABLE)
-            if launch and launch not in known:
-                log.warning("unknown process ended", pid=seen.identity.pid, launch=launch)
-                seen.identity.signal(signal.SIGKILL)
-
-    def _recover(self, records: dict[str, PodRecord]) -> None:
+    def _end_vanished(self) -> None:
         live = {pod["metadata"]["uid"] for pod in self._machine.pods.items()}
-        for record in records.values():
-            if record.uid not in live:
-                log.info("pod vanished while the node was away", namespace=record.namespace, pod=record.name)
-                self._begin(pod_of_record(record), record).vanish()
-        for item in self._machine.pods.items():
-            pod = parse_pod(item)
-            self._begin(pod, records.get(pod.uid))
+        for uid in self._records.keys() - live:
+            pod = pod_of_record(self._records[uid])
+            log.info("pod vanished while the node was away", namespace=pod.namespace, pod=pod.name)
+            self._begin(pod).vanish()
 
     def _on_change(self, change: Change) -> None:
         uid = change.object["metadata"]["uid"]
@@ -70,13 +53,20 @@ class Agent:
         if change.kind is ChangeKind.DELETED:
             if worker is not None:
                 worker.vanish()
-        elif worker is not None:
-            worker.update(parse_pod(change.object))
-        elif change.kind is ChangeKind.ADDED or not _over(change.object):
-            self._begin(parse_pod(change.object), None)
+            return
+        try:
+            pod = parse_pod(change.object)
+        except (LookupError, TypeError, ValueError) as error:
+            # The API server checks what it stores; whatever else this pod is, it must not take the others' node away.
+            log.error("pod not understood", uid=uid, error=repr(error))
+            return
+        if worker is not None:
+            worker.update(pod)
+        elif change.kind is ChangeKind.ADDED or not pod.deleting:  # Else an echo of its last write: its worker is gone.
+            self._begin(pod)
 
-    def _begin(self, pod: Pod, record: PodRecord | None) -> PodWorker:
-        worker = PodWorker(self._machine, pod, record)
+    def _begin(self, pod: Pod) -> PodWorker:
+        worker = PodWorker(self._machine, pod, self._records.pop(pod.uid, None))
         self._workers[pod.uid] = worker
         assert self._group is not None
         self._group.create_task(self._carry(pod.uid, worker))
@@ -114,8 +104,3 @@ class Agent:
                     await asyncio.to_thread(PodLogs(self._machine.home, worker.record).rotate)
                 except OSError as error:
                     log.warning("log not rotated", pod=worker.record.name, error=str(error))
-
-
-def _over(pod: JsonView) -> bool:
-    """Whether a pod has nothing left to run here: its worker is gone, and this is an echo of its last write."""
-    return bool(pod["metadata"].get("deletionTimestamp"))

@@ -52,8 +52,12 @@ class Launcher:
 
     def adopt(self, identity: ProcessId) -> RunningProcess | None:
         """A process that an earlier node started; None where it has ended."""
-        template = next((template for template in self.templates if template.knows(identity.pid)), None)
-        return RunningProcess.adopt(identity, template.exit_code if template else None)
+        return RunningProcess.adopt(identity, self._exit_code)
+
+    async def _exit_code(self, pid: int) -> int | None:
+        # Asked for at the end: right after the node has started, a template has not told yet whom it forked.
+        template = next((template for template in self.templates if template.knows(pid)), None)
+        return await template.exit_code(pid) if template else None
 
     async def _fork(self, spec: LaunchSpec, output: int) -> RunningProcess | None:
         template = self._templates.get(spec.template)

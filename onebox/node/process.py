@@ -56,12 +56,9 @@ class RunningProcess:
     It holds a descriptor until its end was told or it is closed.
     """
 
-    def __init__(
-        self, identity: ProcessId, pidfd: int | None, *, is_child: bool = False, ask_parent: AskParent | None = None
-    ) -> None:
+    def __init__(self, identity: ProcessId, pidfd: int | None, *, ask_parent: AskParent | None = None) -> None:
         self.identity = identity
         self._pidfd = pidfd
-        self._is_child = is_child
         self._ask_parent = ask_parent
 
     @classmethod
@@ -78,7 +75,7 @@ class RunningProcess:
     @classmethod
     def of_child(cls, pid: int) -> RunningProcess:
         """A process that we started. It is ours to reap, so it is there even when it has ended already."""
-        return cls(identify(pid) or ProcessId(pid, 0), os.pidfd_open(pid), is_child=True)
+        return cls(identify(pid) or ProcessId(pid, 0), os.pidfd_open(pid))
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to this very process, unless it has ended."""
@@ -101,8 +98,8 @@ class RunningProcess:
             self._pidfd = None
 
     async def _exit_code(self) -> int | None:
-        if self._is_child and self._pidfd is not None:
-            return _reap(self._pidfd)
+        if self._pidfd is not None and (code := _reap(self._pidfd)) is not None:
+            return code
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REAP_TIMEOUT_S):
                 code = await self._ask_parent(self.identity.pid) if self._ask_parent else None
@@ -129,7 +126,7 @@ def _open(identity: ProcessId) -> int | None:
 
 
 def _reap(pidfd: int) -> int | None:
-    """The exit code of a child that has ended; a pidfd is readable once the process is a zombie, so this does not block."""
+    """The exit code of a child of ours that has ended; None for somebody else's, which its own parent reaps."""
     try:
         result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
+
 from controller.base.clock import rfc3339
 from controller.base.json import JsonObject
 from controller.kube.client import KubeClient

@@ -122,7 +122,7 @@ class Template:
 
     def knows(self, pid: int) -> bool:
         """Whether it forked this process, as far as it has told."""
-        return pid in self._children
+        return pid in self._children or pid in self._endings
 
     async def exit_code(self, pid: int) -> int | None:
         """Waits for the end of a child and returns its exit code; None where the template is gone."""

@@ -7,9 +7,10 @@ note what they saw and wake it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 
 from controller.base.clock import rfc3339
@@ -78,6 +79,7 @@ class PodWorker:
         self._watches: dict[str, RunWatch] = {}
         self._changed = asyncio.Event()
         self._statuses = StatusWriter(machine, pod, on_written=self._changed.set)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._over = False
         self._vanished = False
 
@@ -104,6 +106,8 @@ class PodWorker:
             await self._recover()
             await self._work()
             writing.cancel()
+            for task in self._tasks:
+                task.cancel()
 
     async def _work(self) -> None:
         backoff_s = _BACKOFF_FIRST_S
@@ -118,6 +122,8 @@ class PodWorker:
                 backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
 
     async def _step(self) -> None:
+        if not self._record.ports and not self._pod.deleting:
+            self._save(replace(self._record, ports=allocate(self._pod, self._machine.ports)))
         now_s = self._machine.clock.monotonic_s()
         decision = decide_pod(self._pod, self._record, self._observed, now_s)
         for action in decision.actions:
@@ -126,11 +132,9 @@ class PodWorker:
             return
         self._publish()
         timeout_s = None if decision.wake_s is None else max(0.0, decision.wake_s - now_s)
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
-        except TimeoutError:
-            pass
 
     async def _perform(self, action: Action) -> None:
         match action:
@@ -139,7 +143,7 @@ class PodWorker:
             case Drain(container, deadline_s):
                 self._see(container, stop=StopStage.DRAINING, deadline_s=deadline_s)
                 timeout_s = max(0.0, deadline_s - self._machine.clock.monotonic_s())
-                self._group.create_task(self._drain(container, self._watches[container], timeout_s))
+                self._begin(self._drain(container, self._watches[container], timeout_s))
             case Terminate(container, deadline_s):
                 self._see(container, stop=StopStage.TERMINATED, deadline_s=deadline_s)
                 self._watches[container].process.signal(signal.SIGTERM)
@@ -320,8 +324,13 @@ class PodWorker:
     def _tell(self, reason: str, message: str) -> None:
         live = self._statuses.live()
         if live is not None:
-            record = self._machine.events.record(live, reason=reason, message=message, type_="Warning")
-            self._group.create_task(record)
+            self._begin(self._machine.events.record(live, reason=reason, message=message, type_="Warning"))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        """Lets something go on beside the worker, at most until the worker ends."""
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _see(self, name: str, **news: object) -> None:
         self._observed[name] = replace(self._observed.get(name, Observed()), **news)  # type: ignore[arg-type]
@@ -346,14 +355,13 @@ def runs_commands(container: Container) -> bool:
 
 
 def new_record(machine: Machine, pod: Pod) -> PodRecord:
-    """The record of a pod that this node has not seen before, with its ports."""
+    """The record of a pod that this node has not seen before; it gets its ports when it is first looked at."""
     return PodRecord(
         namespace=pod.namespace,
         name=pod.name,
         uid=pod.uid,
         started_at=rfc3339(machine.clock.wall_s()),
         started_s=machine.clock.monotonic_s(),
-        ports={} if pod.deleting else allocate(pod, machine.ports),
     )
 
 
