@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from onebox.processes import HOME_VARIABLE, ProcessId, command_of, end, identify, processes_of, wait_for_exit
+from tests.waiting import wait_for
 
 SLEEP = (sys.executable, "-c", "import sys; sys.stdin.read()")
 STUBBORN = (
@@ -24,6 +25,8 @@ STUBBORN = (
 def child(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     environment = {**os.environ, HOME_VARIABLE: str(tmp_path)}
     with subprocess.Popen(SLEEP, stdin=subprocess.PIPE, env=environment) as process:
+        # The kernel shows command and environment some microseconds after it shows the process.
+        wait_for("the new program", lambda: command_of(process.pid) == SLEEP and list(processes_of(tmp_path)))
         yield process
         process.kill()
 
