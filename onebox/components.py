@@ -1,12 +1,16 @@
-"""What onebox consists of: the processes that the supervisor keeps running, in the order of their start."""
+"""What onebox consists of: the processes that the supervisor keeps running, in the order of their start.
+
+`ladle up` writes the list into the home; the supervisor only reads it, so that it needs nothing of what it runs.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 
-from onebox.home import Home, OneboxSettings
-from onebox.istio.bootstrap import envoy_command
+from onebox.home import Home, OneboxSettings, write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +24,8 @@ class Component:
 
 def components(home: Home, settings: OneboxSettings) -> tuple[Component, ...]:
     """Every component of this home. Each may be killed at any time; the others go on, and it comes back."""
+    from onebox.istio.bootstrap import envoy_command  # Heavy, and only `ladle up` needs it.
+
     return (
         _python(home, "apiserver", "onebox.apiserver", "Kubernetes API on SQLite"),
         Component(name="envoy", command=tuple(envoy_command(home, settings)), purpose="gateway: HTTP/1.1 and h2c"),
@@ -35,6 +41,20 @@ def components(home: Home, settings: OneboxSettings) -> tuple[Component, ...]:
             purpose="InferenceServices",
         ),
     )
+
+
+def write_components(home: Home, wanted: Iterable[Component]) -> None:
+    """Writes down what the supervisor is to run."""
+    write_atomically(home.component_list, json.dumps([asdict(component) for component in wanted], indent=2).encode())
+
+
+def read_components(home: Home) -> tuple[Component, ...]:
+    """What `write_components` wrote; () for a home that was never started."""
+    try:
+        stored = json.loads(home.component_list.read_text())
+    except FileNotFoundError:
+        return ()
+    return tuple(Component(**{**entry, "command": tuple(entry["command"])}) for entry in stored)
 
 
 def _python(home: Home, name: str, module: str, purpose: str) -> Component:

@@ -74,6 +74,11 @@ class Home:
         return self.root / "pki"
 
     @property
+    def component_list(self) -> Path:
+        """What the supervisor is to run, as `ladle up` decided."""
+        return self.root / "components.json"
+
+    @property
     def components(self) -> Path:
         """One `<name>.json` per component that runs: what the supervisor started."""
         return self.root / "components"

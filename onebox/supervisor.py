@@ -1,8 +1,8 @@
 """Keeps the components of one home running: starts what is missing, restarts what died, ends all on SIGTERM.
 
 `python -m onebox.supervisor --home DIR`. It holds DIR/supervisor.lock, so there is one for each home. It may be killed
-at any time: the components go on without it, and the next one adopts them by pid and start time. Only the standard
-library and one thread: this process must be the smallest and the last to fail.
+at any time: the components go on without it, and the next one adopts them by pid and start time. One thread, and only the
+standard library, logging included: this process must be the smallest and the last to fail.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import select
 import signal
@@ -22,13 +23,11 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from controller.base.logging import configure_logging, get_logger
-from onebox.components import Component, components
+from onebox.components import Component, read_components
 from onebox.home import Home, write_atomically
-from onebox.node.reap import kill_all
 from onebox.processes import COMPONENT_VARIABLE, HOME_VARIABLE, ProcessId, command_of, end, identify, processes_of, reap
 
-log = get_logger(__name__)
+log = logging.getLogger("supervisor")
 
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 5.0
@@ -113,7 +112,7 @@ class Supervisor:
                 entry.process, entry.restarts = recorded
                 entry.started_s = time.monotonic()
                 known.add(recorded[0])
-                log.info("adopted", name=entry.component.name, pid=recorded[0].pid)
+                log.info("adopted %s, pid %d", entry.component.name, recorded[0].pid)
         end([process for process in self._strays() if process not in known], grace_s=1.0)
 
     def _strays(self) -> Iterator[ProcessId]:
@@ -143,7 +142,7 @@ class Supervisor:
 
     def _note_death(self, entry: Running, now_s: float) -> None:
         name, code = entry.component.name, entry.exit_code
-        log.warning("component ended", name=name, exit_code=code, restart_in_s=entry.backoff_s)
+        log.warning("%s ended, exit code %s, again in %.1f s", name, code, entry.backoff_s)
         entry.process = None
         entry.start_at_s = now_s + entry.backoff_s
         entry.backoff_s = min(entry.backoff_s * 2, _BACKOFF_MAX_S)
@@ -168,13 +167,15 @@ class Supervisor:
         entry.started_s = now_s
         record = {**asdict(entry.process), "restarts": entry.restarts}
         write_atomically(record_path(self._home, name), json.dumps(record).encode())
-        log.info("started", name=name, pid=child.pid)
+        log.info("started %s, pid %d", name, child.pid)
 
     def stop(self) -> None:
         """Ends everything of this home: what decides first, then the pods, then what they all talk to."""
         by_name = {entry.component.name: entry.process for entry in self._running if entry.process}
         deciders = [by_name.pop(name) for name in ("controller", "engine", "node") if name in by_name]
         end(deciders, grace_s=_STOP_GRACE_S)
+        from onebox.node.reap import kill_all  # The node's libraries: only at the end, and not before they are needed.
+
         kill_all(self._home, _STOP_GRACE_S)
         end(by_name.values(), grace_s=_STOP_GRACE_S)
         end([process for process, _ in processes_of(self._home.root)], grace_s=1.0)
@@ -184,13 +185,13 @@ class Supervisor:
 
 def run(home: Home) -> int:
     """Supervises until SIGTERM or SIGINT; 0 then, 1 where another supervisor already runs for this home."""
-    configure_logging(home.settings().log_level, component="supervisor")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with sole_supervisor(home) as lock:
         if lock is None:
-            log.warning("another supervisor runs", home=str(home.root))
+            log.warning("another supervisor runs for %s", home.root)
             return 1
         stopping = _wake_on_signals()
-        supervisor = Supervisor(home, components(home, home.settings()))
+        supervisor = Supervisor(home, read_components(home))
         supervisor.adopt()
         while not stopping():
             supervisor.supervise()

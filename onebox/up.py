@@ -20,7 +20,7 @@ from pathlib import Path
 
 from controller.base.errors import TransientError
 from onebox.apiserver.pki import ensure_credentials
-from onebox.components import components
+from onebox.components import components, read_components, write_components
 from onebox.home import Home, OneboxSettings, write_atomically
 from onebox.istio.bootstrap import write_bootstrap
 from onebox.node.reap import kill_all
@@ -59,6 +59,7 @@ def prepare(home: Home, *, api_port: int | None, gateway_port: int | None) -> On
     home.write_settings(settings)
     ensure_credentials(home, settings)
     write_bootstrap(home, settings)
+    write_components(home, components(home, settings))
     addresses = {
         "api": f"https://127.0.0.1:{settings.api_port}",
         "gateway": f"http://127.0.0.1:{settings.gateway_port}",
@@ -72,8 +73,7 @@ def _stored_settings(home: Home) -> OneboxSettings:
 
 
 def _leftovers(home: Home) -> bool:
-    wanted = components(home, _stored_settings(home))
-    records = (read_record(home, component.name) for component in wanted)
+    records = (read_record(home, component.name) for component in read_components(home))
     return any(record and record[0].alive() for record in records)
 
 
@@ -173,7 +173,7 @@ def component_statuses(home: Home) -> tuple[ComponentStatus, ...]:
     rows = [
         ComponentStatus(name="supervisor", purpose="restarts the others", pid=pid, restarts=0, memory_bytes=_rss(pid))
     ]
-    for component in components(home, home.settings()):
+    for component in read_components(home):
         recorded = read_record(home, component.name)
         alive = recorded[0].pid if recorded and recorded[0].alive() else None
         restarts = recorded[1] if recorded else 0

@@ -68,10 +68,13 @@ def _same_settings(place: Home, api_port: int | None, gateway_port: int | None) 
 
 
 def _start(place: Home, api_port: int | None, gateway_port: int | None) -> tuple[OneboxSettings, int]:
+    from onebox.components import read_components
     from onebox.up import prepare, start_supervisor
 
     settings = prepare(place, api_port=api_port, gateway_port=gateway_port)
     notes.print(f"starting onebox in {place.root}")
+    for component in read_components(place):
+        notes.print(f"  {component.name:<14} {component.purpose}")
     return settings, start_supervisor(place)
 
 

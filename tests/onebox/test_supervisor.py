@@ -98,3 +98,12 @@ def test_one_home_has_one_supervisor(home: Home) -> None:
         seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert int(seen.stdout) > 0
     assert supervisor_pid(home) is None
+
+
+def test_the_supervisor_needs_only_the_standard_library() -> None:
+    code = (
+        "import sys, onebox.supervisor; "
+        "print([m for m in ('structlog', 'asyncio', 'pydantic', 'aiohttp', 'orjson', 'onebox.istio') if m in sys.modules])"
+    )
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "[]"
