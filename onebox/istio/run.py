@@ -34,6 +34,9 @@ from onebox.istio.translation import Translation, version_of
 COMPONENT = "ladle-gateway"
 """The source of events about VirtualServices."""
 
+_KEPT_METADATA = {"name", "namespace", "uid", "generation", "resourceVersion", "creationTimestamp", "labels"}
+_KEPT_PARTS = ("spec", "subsets")
+
 Set = Callable[[ServiceKey, JsonView | None], None]
 
 
@@ -94,7 +97,7 @@ class Sources:
             await informer.synced()
 
     def _make(self, resource: ResourceType) -> Informer:
-        return Informer(self._client, resource, clock=self._clock, rng=self._rng)
+        return Informer(self._client, resource, clock=self._clock, rng=self._rng, keep=_keep_parts(resource))
 
     def _set_pod(self, key: ServiceKey, view: JsonView | None) -> None:
         self._translation.set_pod(key, (view["metadata"].get("labels") or {}) if view is not None else None)
@@ -107,6 +110,17 @@ class Sources:
             self._wake()
 
         return on_change
+
+
+def _keep_parts(resource: ResourceType) -> Callable[[JsonView], JsonView]:
+    """Keeps of an object what routing looks at: of a pod its labels, and of nothing its field managers."""
+    parts = () if resource is PODS else _KEPT_PARTS
+
+    def keep(obj: JsonView) -> JsonView:
+        meta = {name: value for name, value in obj["metadata"].items() if name in _KEPT_METADATA}
+        return {"metadata": meta, **{name: obj[name] for name in parts if name in obj}}
+
+    return keep
 
 
 def _forget(change: Change, live: LiveConfig) -> None:

@@ -360,6 +360,20 @@ async def test_a_table_that_envoy_does_not_have_is_written_again(envoy: Envoy) -
         await eventually("the table is mended", is_mended)
 
 
+async def test_what_nobody_knows_anything_about_is_replaced(envoy: Envoy) -> None:
+    """A crash can leave a table that Envoy refused; there may be nothing to serve, and it has to go all the same."""
+    routes = envoy.home.envoy / "rds-public.json"
+    other = routes.with_suffix(".new")
+    other.write_bytes(b'{"version_info":"x","resources":[{"unknown":1}]}')
+    os.replace(other, routes)
+    async with driving(envoy):
+
+        async def is_empty() -> bool:
+            return b'"virtual_hosts":[]' in routes.read_bytes()
+
+        await eventually("the table is ours again", is_empty)
+
+
 async def test_endpoint_files_are_given_up_where_envoy_stays_away(envoy: Envoy) -> None:
     """It may be unable to start with them: Linux limits how many files a user's processes watch."""
     async with running_backends("pod") as backends, driving(envoy, clock=FastClock()) as driver, client() as session:
