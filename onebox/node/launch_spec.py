@@ -144,9 +144,9 @@ def _fixed_variables(context: PodContext, start: Start, role: Role) -> dict[str,
         LAUNCH_VARIABLE: start.launch,
         "LADLE_HOST": "127.0.0.1",
     }
-    if role is Role.PROXY or (role is Role.RUNTIME and pod.has_queue_proxy):
+    if role is Role.PROXY or container is embedding_container(pod):
         fixed |= _proxy_ports(context)
-    elif role is Role.RUNTIME:
+    elif role is Role.RUNTIME and container in pod.containers:
         fixed |= _runtime_ports(context, container)
     if _serves(pod, container) and role is not Role.PROXY:
         fixed["PORT"] = str(context.ports.get(user_port(container), user_port(container)))

@@ -261,7 +261,7 @@ def _troubles(status: JsonView) -> object:
     failures = [item["state"]["terminated"]["exitCode"] for item in containers if "terminated" in item["state"]]
     starting = ("PodInitializing", "ContainerCreating")
     return (
-        [reason for reason in reasons if reason not in starting],
+        [reason for reason in reasons if reason and reason not in starting],
         [code for code in failures if code],
         [item["restartCount"] for item in containers],
     )

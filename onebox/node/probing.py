@@ -16,8 +16,6 @@ FIRST_INTERVAL_S = 0.02
 """Between the first probes of a starting container: a fifth of the 100 ms budget for an answer from zero."""
 INTERVAL_GROWTH = 0.05
 """While it starts, a container is probed after each further 5 % of its age: 1 s old, every 50 ms; 1 min old, every 3 s."""
-_PERIOD_TOLERANCE = 0.9
-"""A probe that ran a little early still counts for its period."""
 
 
 class ProbeKind(StrEnum):
@@ -67,7 +65,7 @@ def advance(state: ProbeState, probe: Probe, *, passed: bool, now_s: float) -> P
             passed=verdict,
             once_passed=state.once_passed or verdict,
         )
-    if state.counted_s is not None and now_s - state.counted_s < probe.period_s * _PERIOD_TOLERANCE:
+    if state.counted_s is not None and now_s - state.counted_s < probe.period_s:
         return replace(state, successes=0)
     failures = state.failures + 1
     failed = failures >= probe.failure_threshold
