@@ -25,7 +25,7 @@ async def test_a_first_request_brings_a_pod_within_milliseconds(engine: Engine) 
     started_s = clock.monotonic_s()
     await engine.tell()
     await engine.until("one replica", lambda: engine.world.replicas("r-1") == 1)
-    assert clock.monotonic_s() - started_s < 0.5  # A tick later would be 2 s.
+    assert clock.monotonic_s() - started_s < 1.0  # Without the poke it would be a tick, up to 2 s.
     await engine.until("activating", lambda: engine.report().activity is Activity.ACTIVATING)
     assert (engine.report().want, engine.report().reason) == (1, "Queued")
 
