@@ -21,17 +21,16 @@ from pathlib import Path
 
 import pytest
 
-from controller.base.clock import SystemClock
 from controller.base.json import JsonObject
 from controller.kube.client import KubeClient
 from controller.kube.resources import CRDS, KNOWN, NAMESPACES, ResourceType
 from onebox.apiserver.pki import ensure_credentials
 from onebox.home import Home, OneboxSettings
+from tests.waiting import eventually
 
 _START_S = 30.0
 """How long a start may take on a machine that is busy with other tests; alone it takes under a second."""
 _STOP_S = 15.0
-_POLL_S = 0.02
 _BOOT_NAMESPACES = ("default", "kube-system", "kube-public")
 
 
@@ -55,12 +54,8 @@ class ApiProcess:
     async def start(self) -> None:
         """Starts the process and returns once it is ready."""
         self.process = self._spawn()
-        clock = SystemClock()
-        deadline_s = clock.monotonic_s() + _START_S
-        while not await self._is_ready():
-            if self.process.poll() is not None or clock.monotonic_s() > deadline_s:
-                raise AssertionError(f"the API server did not start:\n{self.log()}")
-            await asyncio.sleep(_POLL_S)
+        await eventually("the API server is ready", self._is_ready_or_dead, timeout_s=_START_S)
+        assert self.process.poll() is None, f"the API server did not start:\n{self.log()}"
 
     async def stop(self) -> int:
         """Ends the process gracefully; returns its exit code."""
@@ -83,6 +78,10 @@ class ApiProcess:
         with (self.home.logs / "apiserver.log").open("ab") as output:
             command = [sys.executable, "-m", "onebox.apiserver", "--home", str(self.home.root)]
             return subprocess.Popen(command, stdout=output, stderr=output)
+
+    async def _is_ready_or_dead(self) -> bool:
+        assert self.process is not None
+        return self.process.poll() is not None or await self._is_ready()
 
     async def _is_ready(self) -> bool:
         context = ssl.create_default_context(cafile=str(self.home.pki / "ca.crt"))

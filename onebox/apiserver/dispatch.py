@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import gzip
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -14,7 +14,7 @@ from onebox.apiserver.discovery import REVIEWS, plural_of_review
 from onebox.apiserver.handlers import logs, reading, subresources, watching, writing
 from onebox.apiserver.handlers.answers import JSON, refusal_answer, text_answer, value_answer
 from onebox.apiserver.requests import Target, parse_target
-from onebox.apiserver.status import PageNotFound, Refused, busy, internal_error, method_not_allowed
+from onebox.apiserver.status import PageNotFound, Refused, busy, internal_error, method_not_allowed, too_large
 from onebox.apiserver.storage.store import StorageBusy, StorageFailed
 
 log = get_logger(__name__)
@@ -60,6 +60,8 @@ class Dispatcher:
             return refusal_answer(refusal)
         except PageNotFound:
             return text_answer("404 page not found\n", 404)
+        except web.HTTPRequestEntityTooLarge as error:
+            return refusal_answer(too_large(error.text or ""))
         except StorageBusy as error:
             return refusal_answer(busy(str(error)))
         except StorageFailed as error:
@@ -112,8 +114,9 @@ class Dispatcher:
         headers = {"Content-Type": JSON}
         if request.query.get("hash"):
             headers["Cache-Control"] = _CACHE_FOR_EVER
-        # aiohttp's clients and kubectl take gzip only; deflate data is rewrapped without compressing it again.
-        return web.Response(body=zlib.decompress(document), headers=headers)
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            return web.Response(body=document, headers={**headers, "Content-Encoding": "gzip"})
+        return web.Response(body=gzip.decompress(document), headers=headers)
 
 
 def _handler(request: web.BaseRequest, target: Target) -> Handler:

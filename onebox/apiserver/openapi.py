@@ -5,8 +5,8 @@ They are big and rarely asked for, so that they are built on demand and kept com
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-import zlib
 from typing import Any
 
 import orjson
@@ -46,22 +46,25 @@ class OpenApi:
         return {"paths": paths}
 
     def document(self, place: str) -> bytes | None:
-        """The document of `api/v1` or `apis/<group>/<version>`, deflated; None where there is none."""
+        """The document of `api/v1` or `apis/<group>/<version>` as gzip; None where there is none."""
         known = self._compressed.get(place)
         if known is not None and known[0] == self._registry.generation:
             return known[1]
         document = self._build(place)
         if document is None:
             return None
-        compressed = zlib.compress(orjson.dumps(document), 6)
+        compressed = gzip.compress(orjson.dumps(document), mtime=0)
         self._compressed[place] = (self._registry.generation, compressed)
         return compressed
 
     def _build(self, place: str) -> JsonObject | None:
-        parts = place.split("/")
-        group, version = ("", parts[1]) if parts[0] == "api" and len(parts) == 2 else (parts[1], parts[-1])
-        if parts[0] == "apis" and len(parts) != 3:
-            return None
+        match place.split("/"):
+            case ["api", version]:
+                group = ""
+            case ["apis", group, version]:
+                pass
+            case _:
+                return None
         if version not in self._registry.groups().get(group, ()):
             return None
         paths: JsonObject = {}

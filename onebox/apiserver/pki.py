@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -121,7 +122,7 @@ def _name(common_name: str) -> x509.Name:
 def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, Exception):  # noqa: BLE001 (cryptography's InvalidSignature has no base of its own)
+    except (ValueError, TypeError, InvalidSignature):
         return False
     return True
 

@@ -128,6 +128,10 @@ def internal_error(message: str) -> Refused:
     return Refused(500, "InternalError", f"Internal error occurred: {message}", details)
 
 
+def too_large(why: str) -> Refused:
+    return Refused(413, "RequestEntityTooLarge", f"Request entity too large: {why}")
+
+
 def busy(message: str) -> Refused:
     return Refused(429, "TooManyRequests", message, {"retryAfterSeconds": 1})
 
