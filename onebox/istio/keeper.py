@@ -139,6 +139,8 @@ class GatewayKeeper:
             if self._publisher.is_in_force(offer, desired):
                 self._translation.confirmed(offer.version)
                 self._live.accept(offer.version)
+                version = offer.version
+                log.info("in force", namespace=version.namespace, name=version.name, generation=version.generation)
 
     def _findings(self, refusal: Refusal) -> list[Finding]:
         log.warning("refused by Envoy", table=refusal.table, name=refusal.name, reason=refusal.reason)
