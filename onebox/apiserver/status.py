@@ -110,11 +110,6 @@ def unsupported_media(accepted: Iterable[str]) -> Refused:
     return Refused(415, "UnsupportedMediaType", message)
 
 
-def not_acceptable(accepted: Iterable[str]) -> Refused:
-    message = f"only the following media types are accepted: {', '.join(accepted)}"
-    return Refused(406, "NotAcceptable", message)
-
-
 def expired(message: str) -> Refused:
     return Refused(410, "Expired", message)
 

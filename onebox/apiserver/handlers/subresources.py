@@ -26,8 +26,6 @@ from onebox.apiserver.patch.merge import merge_patch
 from onebox.apiserver.requests import Target, parse_write_options
 from onebox.apiserver.status import bad_request, invalid_options
 
-__all__ = ["get_scale", "review", "set_scale"]
-
 
 async def get_scale(server: Server, _request: web.BaseRequest, target: Target) -> web.Response:
     """Replicas wanted and seen."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from controller.base.json import JsonObject, JsonView
+from controller.base.json import JsonObject
 from onebox.apiserver.metadata import type_errors
 from onebox.apiserver.objects import protobuf
 from onebox.apiserver.requests import Target
@@ -182,8 +182,3 @@ def _collect_duplicates(value: Any, path: str, found: list[str]) -> None:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             _collect_duplicates(inner, f"{path}[{index}]", found)
-
-
-def metadata_of(value: JsonView) -> JsonView:
-    metadata: JsonView = value.get("metadata") or {}
-    return metadata

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -38,11 +37,6 @@ class BuiltinSchemas:
     def _compile(self, definition: str) -> StructuralSchema:
         node = self.pool.build({"$ref": definition})
         return StructuralSchema.of_node(node, meta=self.meta)
-
-
-@cache
-def _ref_prefix() -> str:
-    return "#/components/schemas/io.k8s."
 
 
 def _described(definition: str) -> JsonObject:

@@ -89,9 +89,5 @@ class Resource:
         """Its name in storage: `pods`, `deployments.apps`."""
         return qualified(self.plural, self.group)
 
-    @property
-    def qualified_kind(self) -> str:
-        return qualified(self.kind, self.group)
-
     def api_version(self, version: str) -> str:
         return f"{self.group}/{version}" if self.group else version

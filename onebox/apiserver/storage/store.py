@@ -97,9 +97,6 @@ class Store:
         """Calls `listener` with each change once it is committed, in order."""
         self._listeners.append(listener)
 
-    def unsubscribe(self, listener: Listener) -> None:
-        self._listeners.remove(listener)
-
     def next_revision(self) -> int:
         """The revision that the next `submit` must carry."""
         return self._next_revision
