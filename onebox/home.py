@@ -28,10 +28,6 @@ class OneboxSettings:
     """Port of Envoy's cluster-local listener (Knative's knative-local-gateway uses 8081)."""
     activator_port: int = 8012
     """Port where the activator takes requests for revisions without pods (Knative's number)."""
-    metrics_port: int = 9464
-    """Port of onebox's own Prometheus endpoint (OpenTelemetry's default for its exporter)."""
-    envoy_admin_port: int = 9901
-    """Port of Envoy's admin page (Envoy's own example)."""
     log_level: str = "info"
 
     def with_ports(self, ports: Mapping[str, int]) -> OneboxSettings:

@@ -43,7 +43,7 @@ _REGISTER_RETRY_S = 1.0
 async def run(client: KubeClient, home: Home, clock: Clock) -> None:
     """Runs pods until cancelled; their processes and the templates outlive it."""
     async with sole_node(home):
-        machine = build_machine(client, home, clock)
+        machine = assemble(client, home, clock)
         records = machine.records.load_all()
         machine.ports.reserve(port for record in records for port in record.ports.values())
         await asyncio.to_thread(end_strays, home, records)  # Before anything is started that has no record yet.
@@ -97,7 +97,7 @@ async def _register(machine: Machine) -> None:
             await asyncio.sleep(_REGISTER_RETRY_S)
 
 
-def build_machine(client: KubeClient, home: Home, clock: Clock) -> Machine:
+def assemble(client: KubeClient, home: Home, clock: Clock) -> Machine:
     rng = random.SystemRandom()
     inherited = inherited_variables(os.environ)
     return Machine(
