@@ -9,8 +9,16 @@ from __future__ import annotations
 import logging
 import sys
 
-import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+# structlog imports rich for its tracebacks wherever rich is installed: 8 MB and 0.14 s in each process (measured 2026-11),
+# for a renderer that no log file needs. A name that is None in sys.modules cannot be imported; it is taken back at once.
+_HIDDEN = "rich" not in sys.modules
+if _HIDDEN:
+    sys.modules["rich"] = None  # type: ignore[assignment]  # That is what the import system looks for.
+import structlog  # noqa: E402
+from structlog.typing import FilteringBoundLogger, Processor  # noqa: E402
+
+if _HIDDEN:
+    del sys.modules["rich"]
 
 
 def configure_logging(level: str = "info", *, component: str = "") -> None:
