@@ -161,8 +161,14 @@ def _unpack_bytes(name: str, datatype: Datatype, shape: tuple[int, ...], raw: me
         offset += length
     if offset != end:
         raise InvalidInput(f"input '{name}': an element of BYTES runs past the end of the data")
-    _check_count(name, datatype, shape, len(elements))
-    return _objects(elements, shape)
+    return shaped_bytes(name, datatype, shape, elements)
+
+
+def shaped_bytes(name: str, datatype: Datatype, shape: tuple[int, ...], elements: Iterable[bytes]) -> Array:
+    """The elements of a BYTES tensor in its shape; InvalidInput where their number is another."""
+    listed = list(elements)
+    _check_count(name, datatype, shape, len(listed))
+    return _objects(listed, shape)
 
 
 def raw_of(tensor: Tensor) -> bytes | memoryview:

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ladle.clock import Clock
 from ladle.errors import Unsupported
 from ladle.protocol.messages import InferRequest, ModelMetadata
 from ladle.server.eventually import Eventually
+from ladle.server.metrics import ServerMetrics
 from ladle.server.repository import ModelRepository, ModelState, ServedModel
 
-EXTENSIONS = ("model_repository_extension", "model_repository", "binary_tensor_data")
+EXTENSIONS = (
+    *("model_repository_extension", "model_repository", "binary_tensor_data"),
+    *("model_configuration", "statistics"),
+)
 """KServe's name for the repository extension, and the names that the protocol's documents use."""
 
 
@@ -35,8 +40,10 @@ class IndexEntry:
 class DataPlane:
     """Answers for the models of one repository; raises the errors of `ladle.errors`."""
 
-    def __init__(self, repository: ModelRepository) -> None:
+    def __init__(self, repository: ModelRepository, *, clock: Clock, metrics: ServerMetrics) -> None:
         self.repository = repository
+        self._clock = clock
+        self._metrics = metrics
 
     def live(self) -> bool:
         """Whether the process answers at all."""
@@ -72,6 +79,19 @@ class DataPlane:
     def explain(self, served: ServedModel, request: InferRequest) -> Eventually[Any]:
         """The model's explanation."""
         return served.runner.run(served.explain, request)
+
+    def record(self, name: str, protocol: str, *, code: str, ok: bool, took_s: float) -> None:
+        """Counts one request for a model that was answered, whatever the answer."""
+        served = self.repository.get(name)
+        if served is None:
+            name = ""  # Names come from clients, and each would be a series of its own.
+        else:
+            statistics = served.statistics
+            (statistics.success if ok else statistics.fail).add(took_s)
+            if ok:
+                statistics.last_inference_s = self._clock.wall_s()
+        self._metrics.requests.add((name, protocol, code))
+        self._metrics.duration.series(name, protocol).observe(took_s)
 
     async def load(self, name: str) -> None:
         """Loads a model; raises what its load raises."""

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 from ladle.clock import Clock, SystemClock
 from ladle.log import get_logger
@@ -29,6 +30,9 @@ from ladle.server.queue_proxy import QueueProxy
 from ladle.server.repository import ModelRepository
 from ladle.server.rest.router import RestRouter
 from ladle.server.termination import write_last_words
+
+if TYPE_CHECKING:
+    from ladle.server.grpc.server import GrpcServer
 
 _UNTIMED_DRAIN_S = 600.0
 """How long answers may take to finish after SIGTERM where no request timeout bounds them: KServe's predictor timeout."""
@@ -97,7 +101,7 @@ class ModelServer:
         self._options = options
         self.metrics = ServerMetrics()
         self.repository = ModelRepository(models, clock=clock, metrics=self.metrics, threads=options.threads)
-        self.data_plane = DataPlane(self.repository)
+        self.data_plane = DataPlane(self.repository, clock=clock, metrics=self.metrics)
         self._router = RestRouter(self.data_plane, clock=clock, metrics=self.metrics)
         self._probe_path = _probe_path(options.queue.readiness_probe)
         self.queue_proxy = QueueProxy(self._router, self._ready, tasks=tasks, settings=options.queue, clock=clock)
@@ -106,7 +110,10 @@ class ModelServer:
         self._admin = HttpServer(
             Dispatcher(AdminHandler(self._reporter, self.queue_proxy.drainer), tasks), tasks, clock=clock
         )
+        self._clock = clock
+        self._grpc: GrpcServer | None = None
         self.http_port = 0
+        self.grpc_port = 0
         self.admin_port = 0
 
     async def start(self) -> None:
@@ -114,7 +121,19 @@ class ModelServer:
         self.http_port = await self._http.listen(self._options.host, self._options.http_port)
         if self._options.admin_port is not None:
             self.admin_port = await self._admin.listen(self._options.host, self._options.admin_port)
-        log.info("listening", host=self._options.host, http_port=self.http_port, admin_port=self.admin_port)
+        if self._options.grpc_port is not None:
+            self.grpc_port = await self._start_grpc(self._options.grpc_port)
+        ports = {"http_port": self.http_port, "grpc_port": self.grpc_port, "admin_port": self.admin_port}
+        log.info("listening", host=self._options.host, **ports)
+
+    async def _start_grpc(self, port: int) -> int:
+        from ladle.server.grpc.server import GrpcServer  # A tenth of a second that only servers of gRPC pay.
+
+        options = self._options
+        self._grpc = GrpcServer(
+            self.data_plane, self.queue_proxy, clock=self._clock, message_bytes_max=options.grpc_message_bytes_max
+        )
+        return await self._grpc.listen(options.host, port)
 
     async def load(self) -> bool:
         """Loads every model; False, with the reason in the termination log, where one cannot be."""
@@ -131,10 +150,16 @@ class ModelServer:
         """Fails probes, waits until nobody sends any more, then until all is answered."""
         self.queue_proxy.drainer.finish()
         await self.queue_proxy.drainer.wait()
-        await self._http.drain(self._options.queue.timeout_s or _UNTIMED_DRAIN_S)
+        timeout_s = self._options.queue.timeout_s or _UNTIMED_DRAIN_S
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._http.drain(timeout_s))
+            if self._grpc is not None:
+                both.create_task(self._grpc.drain(timeout_s))
 
     async def close(self) -> None:
         """Ends at once."""
+        if self._grpc is not None:
+            await self._grpc.drain(0)
         self._reporter.close()
         self._admin.close()
         self._http.close()

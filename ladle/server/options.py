@@ -15,6 +15,10 @@ from ladle.server.queue_settings import QueueSettings, number
 
 HTTP_PORT = 8080
 """KServe's --http_port."""
+GRPC_PORT = 8081
+"""KServe's --grpc_port."""
+GRPC_MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+"""Longest gRPC message either way; KServe's --grpc_max_send_message_length."""
 MODEL_DIRECTORY = "/mnt/models"
 """Where KServe's storage initializer puts models."""
 
@@ -27,6 +31,9 @@ class ServerOptions:
 
     host: str = _ALL_ADDRESSES
     http_port: int = HTTP_PORT
+    grpc_port: int | None = None
+    """For gRPC; None for no such port."""
+    grpc_message_bytes_max: int = GRPC_MESSAGE_BYTES_MAX
     admin_port: int | None = None
     """Statistics and drain; None for no such port."""
     model_name: str = "model"
@@ -42,6 +49,8 @@ class ServerOptions:
         return cls(
             host=env.get("LADLE_HOST") or _ALL_ADDRESSES,
             http_port=int(number(env, "LADLE_HTTP_PORT", flags.http_port)),
+            grpc_port=_grpc_port(flags, env),
+            grpc_message_bytes_max=max(flags.grpc_max_send_message_length, flags.grpc_max_receive_message_length),
             admin_port=int(number(env, "LADLE_ADMIN_PORT", 0)) or None,
             model_name=flags.model_name,
             model_directory=Path(flags.model_dir.removeprefix("file://")),
@@ -53,10 +62,23 @@ class ServerOptions:
 def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--http_port", type=int, default=int(number(env, "PORT", HTTP_PORT)), help="port for HTTP")
+    parser.add_argument("--grpc_port", type=int, default=GRPC_PORT, help="port for gRPC")
+    parser.add_argument("--enable_grpc", default="true", help="whether to serve gRPC at all")
+    for name in ("--grpc_max_send_message_length", "--grpc_max_receive_message_length"):
+        parser.add_argument(name, type=int, default=GRPC_MESSAGE_BYTES_MAX, help="bytes of a gRPC message")
     parser.add_argument("--model_name", default="model", help="name under which the model is served")
     parser.add_argument("--model_dir", default=MODEL_DIRECTORY, help="directory of the model's files")
     parser.add_argument("--max_threads", type=int, default=min(4, os.cpu_count() or 1), help="predictions at once")
     return parser
+
+
+def _grpc_port(flags: argparse.Namespace, env: Mapping[str, str]) -> int | None:
+    """Where the node chooses the ports, gRPC is served on the one that it chose, if it did; else on the flag's."""
+    if flags.enable_grpc.lower() == "false":
+        return None
+    if "LADLE_HTTP_PORT" in env:
+        return int(number(env, "LADLE_GRPC_PORT", 0)) or None
+    return flags.grpc_port or None
 
 
 def _with_underscores(argv: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from ladle.protocol.messages import ModelMetadata
 from ladle.server.execution import Call, Runner, in_daemon_thread
 from ladle.server.metrics import ServerMetrics
 from ladle.server.model import Model
+from ladle.server.statistics import ModelStatistics
 
 log = get_logger(__name__)
 
@@ -37,6 +38,7 @@ class ServedModel:
         self.postprocess = metrics.postprocess.series(model.name)
         """Encoding an answer."""
         self._metrics = metrics
+        self.statistics = ModelStatistics(self.preprocess, metrics.predict.series(model.name), self.postprocess)
         self._bind()
         self.state = ModelState.LOADING
         self.detail = ""
@@ -101,8 +103,9 @@ class ModelRepository:
     def served(self) -> list[ServedModel]:
         return list(self._models.values())
 
-    def knows(self, name: str) -> bool:
-        return name in self._models
+    def get(self, name: str) -> ServedModel | None:
+        """The model of that name, if there is one."""
+        return self._models.get(name)
 
     def find(self, name: str) -> ServedModel:
         """The model of that name, ready or not; ModelNotFound."""

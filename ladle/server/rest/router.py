@@ -53,11 +53,9 @@ class RestRouter:
         """Requests for models are counted; those for readiness and the like would drown them."""
         if request.method != "POST" or len(parts) < 4:
             return
-        name, protocol = parts[3].partition(":")[0], parts[1]
-        if not self._data_plane.repository.knows(name):
-            name = ""  # Names come from paths, and strangers choose paths.
-        self._metrics.requests.add((name, protocol, str(response.status)))
-        self._metrics.duration.series(name, protocol).observe(self._clock.monotonic_s() - request.arrived_s)
+        took_s = self._clock.monotonic_s() - request.arrived_s
+        name, status = parts[3].partition(":")[0], response.status
+        self._data_plane.record(name, parts[1], code=str(status), ok=status < 400, took_s=took_s)
 
     def _route(self, request: Request, parts: list[str]) -> Answer:
         # The two that matter first; a path begins with "/", so parts[0] is empty.
@@ -71,6 +69,8 @@ class RestRouter:
                 return self._post(request, lambda: self._v2.load(name))
             case ["", "v2", "repository", "models", name, "unload"]:
                 return self._post(request, lambda: self._v2.unload(name))
+            case ["", "v2", "repository", "index"]:
+                return self._post(request, lambda: self._v2.index(request))
             case ["", "v2", "models", name, "versions", _, *_]:
                 return self._v2.version(name)
             case _:
@@ -101,8 +101,14 @@ class RestRouter:
                 return self._v2.ready
             case ["", "v2", "models"]:
                 return self._v2.models
+            case ["", "v2", "models", "stats"]:
+                return self._v2.all_statistics
             case ["", "v2", "models", name]:
                 return lambda: self._v2.model(name)
+            case ["", "v2", "models", name, "stats"]:
+                return lambda: self._v2.statistics(name)
+            case ["", "v2", "models", name, "config"]:
+                return lambda: self._v2.config(name)
             case ["", "v2", "models", name, "ready"]:
                 return lambda: self._v2.model_ready(name)
             case ["", "metrics"]:

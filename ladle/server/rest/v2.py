@@ -6,6 +6,7 @@ from typing import Any
 
 from ladle.clock import Clock
 from ladle.errors import InvalidInput, ModelNotReady, Unsupported
+from ladle.protocol.json import decode
 from ladle.protocol.messages import InferRequest, TensorMetadata
 from ladle.protocol.results import v2_response
 from ladle.protocol.v2_rest import EncodedResponse, decode_request, encode_response
@@ -13,9 +14,11 @@ from ladle.server.data_plane import DataPlane
 from ladle.server.eventually import then
 from ladle.server.http.application import Answer
 from ladle.server.http.messages import JSON, OCTETS, Header, Request, Response
+from ladle.server.model_config import model_config
 from ladle.server.repository import ServedModel
 from ladle.server.rest.answers import json_answer
 from ladle.server.rest.bodies import TextHeaders, compressed, decoded_body
+from ladle.server.statistics import MS_PER_S
 
 _JSON_LENGTH = b"inference-header-content-length"
 
@@ -73,6 +76,27 @@ class V2:
         served.postprocess.observe(self._clock.monotonic_s() - began_s)
         return _response(encoded, request)
 
+    def config(self, name: str) -> Response:
+        """The model's configuration, in Triton's form."""
+        return json_answer(model_config(self._data_plane.repository.find(name)))
+
+    def statistics(self, name: str) -> Response:
+        return json_answer({"model_stats": [_statistics(self._data_plane.repository.find(name))]})
+
+    def all_statistics(self) -> Response:
+        return json_answer({"model_stats": [_statistics(served) for served in self._data_plane.repository.served()]})
+
+    def index(self, request: Request) -> Response:
+        """Every model with its state; `{"ready": true}` asks for those that are."""
+        wish = decode(request.body) if request.body else {}
+        only_ready = isinstance(wish, dict) and wish.get("ready") is True
+        return json_answer(
+            [
+                {"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason}
+                for entry in self._data_plane.index(only_ready=only_ready)
+            ]
+        )
+
     async def load(self, name: str) -> Response:
         """Loads a model; 503 with the reason where that fails."""
         self._data_plane.repository.find(name)
@@ -117,6 +141,20 @@ def _response(encoded: EncodedResponse, request: Request) -> Response:
             return Response(200, packed[0], content_type=content_type, headers=(*headers, coding))
     body = encoded.pieces[0] if len(encoded.pieces) == 1 else encoded.pieces
     return Response(200, body, content_type=content_type, headers=headers)
+
+
+def _statistics(served: ServedModel) -> dict[str, Any]:
+    statistics = served.statistics
+    durations = statistics.durations()
+    return {
+        "name": served.model.name,
+        "version": "",
+        "last_inference": int(statistics.last_inference_s * MS_PER_S),
+        "inference_count": statistics.success.count,
+        "execution_count": statistics.executions or durations["compute_infer"].count,
+        "inference_stats": {name: {"count": duration.count, "ns": duration.ns} for name, duration in durations.items()},
+        "batch_stats": [],
+    }
 
 
 def _tensor(tensor: TensorMetadata) -> dict[str, Any]:

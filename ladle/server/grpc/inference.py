@@ -1,0 +1,186 @@
+"""The inference service: each method from the data plane, errors as the protocol's codes (spec/kserve.md 5.3)."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+
+from ladle.clock import Clock
+from ladle.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, Unsupported
+from ladle.log import get_logger
+from ladle.protocol.grpc.codec import decode_request, encode_response
+from ladle.protocol.grpc.schema import INFERENCE_SERVICE, METHODS, message_class
+from ladle.protocol.messages import TensorMetadata
+from ladle.protocol.results import v2_response
+from ladle.server.data_plane import DataPlane
+from ladle.server.eventually import is_later
+from ladle.server.model_config import model_config
+from ladle.server.passage import Overloaded, TookTooLong, passage
+from ladle.server.queue_proxy import QueueProxy
+from ladle.server.repository import ServedModel
+from ladle.server.statistics import MS_PER_S
+
+_PROXIED_HEADER = "k-proxy-request"
+log = get_logger(__name__)
+
+
+class InferenceService:
+    """Handlers for a grpc.aio server."""
+
+    def __init__(self, data_plane: DataPlane, queue_proxy: QueueProxy, *, clock: Clock) -> None:
+        self._data_plane = data_plane
+        self._queue_proxy = queue_proxy
+        self._clock = clock
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """What the server is given."""
+        methods = {name: self._handler(name) for name in METHODS}
+        return grpc.method_handlers_generic_handler(INFERENCE_SERVICE, methods)
+
+    def _handler(self, name: str) -> grpc.RpcMethodHandler:
+        request, response = (message_class(f"inference.{name}{end}") for end in ("Request", "Response"))
+        method = getattr(self, f"_{_snake(name)}")
+        behaviour = method if name == "ModelInfer" else _guarded(method, response)
+        return grpc.unary_unary_rpc_method_handler(
+            behaviour, request_deserializer=request.FromString, response_serializer=response.SerializeToString
+        )
+
+    async def _model_infer(self, message: Any, context: grpc.aio.ServicerContext) -> Any:
+        headers = _headers(context)
+        began_s, code = self._clock.monotonic_s(), grpc.StatusCode.OK
+        try:
+            async with passage(self._queue_proxy, proxied=_PROXIED_HEADER in headers):
+                return await self._infer(message, headers)
+        except Exception as error:  # noqa: BLE001  # The top of a call: every error has a code.
+            code, text = status_of(error)
+            await context.abort(code, text)
+        finally:
+            took_s = self._clock.monotonic_s() - began_s
+            ok = code is grpc.StatusCode.OK
+            self._data_plane.record(message.model_name, "grpc", code=code.name, ok=ok, took_s=took_s)
+
+    async def _infer(self, message: Any, headers: Mapping[str, str]) -> Any:
+        served = self._data_plane.repository.find_ready(message.model_name)
+        self._data_plane.refuse_version(message.model_name, message.model_version)
+        began_s = self._clock.monotonic_s()
+        request = decode_request(message, headers)
+        served.preprocess.observe(self._clock.monotonic_s() - began_s)
+        result = self._data_plane.predict(served, request)
+        if is_later(result):
+            result = await result
+        began_s = self._clock.monotonic_s()
+        encoded = encode_response(v2_response(result, request), raw=bool(message.raw_input_contents))
+        served.postprocess.observe(self._clock.monotonic_s() - began_s)
+        return encoded
+
+    async def _server_live(self, _: Any) -> dict[str, Any]:
+        return {"live": self._data_plane.live()}
+
+    async def _server_ready(self, _: Any) -> dict[str, Any]:
+        return {"ready": self._data_plane.ready()}
+
+    async def _model_ready(self, message: Any) -> dict[str, Any]:
+        self._data_plane.refuse_version(message.name, message.version)
+        return {"ready": self._data_plane.model_ready(message.name)}
+
+    async def _server_metadata(self, _: Any) -> dict[str, Any]:
+        metadata = self._data_plane.server_metadata()
+        return {"name": metadata.name, "version": metadata.version, "extensions": metadata.extensions}
+
+    async def _model_metadata(self, message: Any) -> dict[str, Any]:
+        self._data_plane.refuse_version(message.name, message.version)
+        metadata = self._data_plane.model_metadata(message.name)
+        return {
+            "name": message.name,
+            "versions": metadata.versions,
+            "platform": metadata.platform,
+            "inputs": [_tensor(tensor) for tensor in metadata.inputs],
+            "outputs": [_tensor(tensor) for tensor in metadata.outputs],
+            "properties": dict(metadata.properties),
+        }
+
+    async def _model_config(self, message: Any) -> dict[str, Any]:
+        config = model_config(self._data_plane.repository.find(message.name))
+        known = {name: config[name] for name in ("name", "platform", "backend", "max_batch_size", "input", "output")}
+        return {"config": known}
+
+    async def _model_statistics(self, message: Any) -> dict[str, Any]:
+        repository = self._data_plane.repository
+        wanted = [repository.find(message.name)] if message.name else repository.served()
+        return {"model_stats": [_statistics(served) for served in wanted]}
+
+    async def _repository_index(self, message: Any) -> dict[str, Any]:
+        entries = self._data_plane.index(only_ready=message.ready)
+        return {"models": [{"name": e.name, "state": e.state, "reason": e.reason} for e in entries]}
+
+    async def _repository_model_load(self, message: Any) -> dict[str, Any]:
+        name = message.model_name or message.repository_name
+        self._data_plane.repository.find(name)
+        try:
+            await self._data_plane.load(name)
+        except Exception as error:  # Whatever a model's load raises is the answer to who asked for it.
+            raise ModelNotReady(name, f"{type(error).__name__}: {error}") from error
+        return {"model_name": name, "isLoaded": True}
+
+    async def _repository_model_unload(self, message: Any) -> dict[str, Any]:
+        name = message.model_name or message.repository_name
+        await self._data_plane.unload(name)
+        return {"model_name": name, "isUnloaded": True}
+
+
+def _guarded(
+    answer: Callable[[Any], Awaitable[Mapping[str, Any]]], response: Any
+) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def call(message: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            return response(**await answer(message))
+        except Exception as error:  # noqa: BLE001  # The top of a call: every error has a code.
+            await context.abort(*status_of(error))
+
+    return call
+
+
+def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """The code and the text of an error; bugs go to the log and say no more than that they are."""
+    codes = grpc.StatusCode
+    match error:
+        case InvalidInput() | InferenceError():
+            return codes.INVALID_ARGUMENT, str(error)
+        case ModelNotFound():
+            return codes.NOT_FOUND, str(error)
+        case ModelNotReady() | Overloaded():
+            return codes.UNAVAILABLE, str(error)
+        case TookTooLong():
+            return codes.DEADLINE_EXCEEDED, str(error)
+        case Unsupported() | NotImplementedError():
+            return codes.UNIMPLEMENTED, str(error)
+        case _:
+            log.error("call failed", error=repr(error), traceback="".join(traceback.format_exception(error)))
+            return codes.INTERNAL, "Internal server error"
+
+
+def _headers(context: grpc.aio.ServicerContext) -> dict[str, str]:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def _tensor(tensor: TensorMetadata) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+
+
+def _statistics(served: ServedModel) -> dict[str, Any]:
+    statistics = served.statistics
+    durations = statistics.durations()
+    return {
+        "name": served.model.name,
+        "last_inference": int(statistics.last_inference_s * MS_PER_S),
+        "inference_count": statistics.success.count,
+        "execution_count": statistics.executions or durations["compute_infer"].count,
+        "inference_stats": {name: {"count": found.count, "ns": found.ns} for name, found in durations.items()},
+    }

@@ -1,0 +1,40 @@
+"""The gRPC server of a model server: a port, three services, a graceful end."""
+
+from __future__ import annotations
+
+import grpc
+
+from ladle.clock import Clock
+from ladle.server.data_plane import DataPlane
+from ladle.server.grpc.health import HealthService
+from ladle.server.grpc.inference import InferenceService
+from ladle.server.grpc.reflection import reflection_handlers
+from ladle.server.queue_proxy import QueueProxy
+
+
+class GrpcServer:
+    """Serves a data plane behind a queue-proxy."""
+
+    def __init__(self, data_plane: DataPlane, queue_proxy: QueueProxy, *, clock: Clock, message_bytes_max: int) -> None:
+        limits = [
+            ("grpc.max_send_message_length", message_bytes_max),
+            ("grpc.max_receive_message_length", message_bytes_max),
+            ("grpc.so_reuseport", 0),  # Two servers on one port would each get half of the calls, and nobody a word.
+        ]
+        self._server = grpc.aio.server(options=limits)
+        health = HealthService(lambda: data_plane.ready() and not queue_proxy.drainer.draining)
+        inference = InferenceService(data_plane, queue_proxy, clock=clock)
+        self._server.add_generic_rpc_handlers([inference.handlers(), health.handlers(), *reflection_handlers()])
+
+    async def listen(self, host: str, port: int) -> int:
+        """Accepts calls; returns the port, which is chosen where 0 was asked for. OSError where it is taken."""
+        try:
+            bound: int = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise OSError(f"gRPC port {port}: {error}") from None
+        await self._server.start()
+        return bound
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes no more calls; waits for those that run, at most `timeout_s`."""
+        await self._server.stop(timeout_s)
