@@ -32,6 +32,8 @@ _CONTENTS = {
     "BYTES": "bytes_contents",
 }
 """Where each datatype lies in typed contents."""
+_WIRE_DTYPES = {"int_contents": "<i4", "uint_contents": "<u4"}
+"""What fields hold that are shared by datatypes; the others hold their only datatype."""
 
 
 def decode_request(message: Any, headers: Mapping[str, str]) -> InferRequest:
@@ -71,7 +73,8 @@ def _decode_contents(item: Any) -> Tensor:
 
 
 def _numbers(name: str, datatype: Datatype, shape: tuple[int, ...], values: Any) -> Array:
-    array = np.asarray(values)
+    # The dtype is given, since numpy would make float64 of some lists of large integers.
+    array = np.asarray(values, dtype=_WIRE_DTYPES.get(_CONTENTS[datatype.name], datatype.dtype))
     if array.size != int(np.prod(shape, dtype=np.int64)):
         field, expected = _CONTENTS[datatype.name], f"{datatype.name} of shape {list(shape)}"
         raise InvalidInput(f"input '{name}': {field} has {array.size} elements, expected {expected}")
