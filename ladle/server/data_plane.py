@@ -74,6 +74,8 @@ class DataPlane:
 
     def predict(self, served: ServedModel, request: InferRequest) -> Eventually[Any]:
         """What the model answered, in whatever form it did."""
+        if served.batcher is not None:
+            return served.batcher.run(served.predict, request)
         return served.runner.run(served.predict, request)
 
     def explain(self, served: ServedModel, request: InferRequest) -> Eventually[Any]:

@@ -34,13 +34,20 @@ _RESERVED_LABELS_MAX = 1000
 """Series of one instrument; names come from paths, and strangers choose paths. A guess."""
 
 
+SIZE_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+"""Upper bounds for rows of a batch."""
+
+
 class Histogram:
     """Observations by the values of its labels."""
 
-    def __init__(self, name: str, help_text: str, labels: tuple[str, ...]) -> None:
+    def __init__(
+        self, name: str, help_text: str, labels: tuple[str, ...], buckets: tuple[float, ...] = SECONDS_BUCKETS
+    ) -> None:
         self.name = name
         self.help_text = help_text
         self.labels = labels
+        self.buckets = buckets
         self._series: dict[tuple[str, ...], HistogramSeries] = {}
 
     def series(self, *values: str) -> HistogramSeries:
@@ -49,7 +56,7 @@ class Histogram:
         if found is None:
             if len(self._series) >= _RESERVED_LABELS_MAX:
                 values = ("other",) * len(self.labels)
-            found = self._series.setdefault(values, HistogramSeries())
+            found = self._series.setdefault(values, HistogramSeries(self.buckets))
         return found
 
     def families(self) -> Iterator[Any]:
@@ -57,22 +64,24 @@ class Histogram:
 
         family = HistogramMetricFamily(self.name, self.help_text, labels=self.labels)
         for values, series in list(self._series.items()):
-            family.add_metric(values, series.cumulative(), series.sum_s)
+            family.add_metric(values, series.cumulative(), series.total)
         yield family
 
 
 class HistogramSeries:
     """One histogram: how many observations fell under each bound, and their sum."""
 
-    __slots__ = ("_counts", "sum_s")
+    __slots__ = ("_buckets", "_counts", "total")
 
-    def __init__(self) -> None:
-        self._counts = [0] * (len(SECONDS_BUCKETS) + 1)
-        self.sum_s = 0.0
+    def __init__(self, buckets: tuple[float, ...]) -> None:
+        self._buckets = buckets
+        self._counts = [0] * (len(buckets) + 1)
+        self.total = 0.0
+        """The sum of all that was observed."""
 
-    def observe(self, seconds: float) -> None:
-        self._counts[bisect_left(SECONDS_BUCKETS, seconds)] += 1
-        self.sum_s += seconds
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._buckets, value)] += 1
+        self.total += value
 
     @property
     def count(self) -> int:
@@ -81,7 +90,7 @@ class HistogramSeries:
     def cumulative(self) -> list[tuple[str, int]]:
         """As Prometheus wants it: each bound with all that lies at or under it."""
         total, rows = 0, []
-        for bound, count in zip((*map(str, SECONDS_BUCKETS), "+Inf"), self._counts, strict=True):
+        for bound, count in zip((*map(str, self._buckets), "+Inf"), self._counts, strict=True):
             total += count
             rows.append((bound, total))
         return rows
@@ -141,6 +150,10 @@ class ServerMetrics:
         self.duration = Histogram(
             "ladle_request_duration_seconds", "from a request's headers to its answer", ("model_name", "protocol")
         )
+        self.batch_size = Histogram(
+            "ladle_batch_size_rows", "rows of the batches sent to the model", model, SIZE_BUCKETS
+        )
+        self.batch_wait = Histogram("ladle_batch_wait_seconds", "from a batch's first request to its sending", model)
         self.load = Gauge("ladle_model_load_seconds", "how long the model took to load", model)
 
     def page(self, accept: str) -> tuple[bytes, bytes]:

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 from ladle.clock import Clock, SystemClock
 from ladle.log import get_logger
 from ladle.server.admin import AdminHandler, StatsReporter
+from ladle.server.batcher import Batcher
 from ladle.server.data_plane import DataPlane
+from ladle.server.execution import Runner
 from ladle.server.http.application import Dispatcher
 from ladle.server.http.messages import Request, Response
 from ladle.server.http.server import HttpServer
@@ -27,7 +29,7 @@ from ladle.server.metrics import ServerMetrics
 from ladle.server.model import Model
 from ladle.server.options import ServerOptions
 from ladle.server.queue_proxy import QueueProxy
-from ladle.server.repository import ModelRepository
+from ladle.server.repository import ModelRepository, ServedModel
 from ladle.server.rest.router import RestRouter
 from ladle.server.termination import write_last_words
 
@@ -100,7 +102,14 @@ class ModelServer:
         self.tasks = tasks
         self._options = options
         self.metrics = ServerMetrics()
-        self.repository = ModelRepository(models, clock=clock, metrics=self.metrics, threads=options.threads)
+        self._clock = clock
+        self.repository = ModelRepository(
+            models,
+            clock=clock,
+            metrics=self.metrics,
+            threads=options.threads,
+            make_batcher=self._make_batcher if options.batching is not None else None,
+        )
         self.data_plane = DataPlane(self.repository, clock=clock, metrics=self.metrics)
         self._router = RestRouter(self.data_plane, clock=clock, metrics=self.metrics)
         self._probe_path = _probe_path(options.queue.readiness_probe)
@@ -110,11 +119,15 @@ class ModelServer:
         self._admin = HttpServer(
             Dispatcher(AdminHandler(self._reporter, self.queue_proxy.drainer), tasks), tasks, clock=clock
         )
-        self._clock = clock
         self._grpc: GrpcServer | None = None
         self.http_port = 0
         self.grpc_port = 0
         self.admin_port = 0
+
+    def _make_batcher(self, runner: Runner, served: ServedModel) -> Batcher:
+        settings = self._options.batching
+        assert settings is not None, "asked for only then"
+        return Batcher(runner, settings=settings, tasks=self.tasks, clock=self._clock, watch=served)
 
     async def start(self) -> None:
         """Binds; OSError where a port is taken."""

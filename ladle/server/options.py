@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ladle.server.queue_settings import QueueSettings, number
+from ladle.server.batch_queue import MAX_LATENCY_S, MAX_SIZE, BatchSettings
+from ladle.server.queue_settings import QueueSettings, flag, number
+from ladle.server.statistics import MS_PER_S
 
 HTTP_PORT = 8080
 """KServe's --http_port."""
@@ -40,6 +42,8 @@ class ServerOptions:
     model_directory: Path = Path(MODEL_DIRECTORY)
     threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
     """Calls of one thread-safe model that may run at once. KServe's --max_threads is 4."""
+    batching: BatchSettings | None = None
+    """Whether and how requests are put together; None for one by one."""
     queue: QueueSettings = field(default_factory=QueueSettings)
 
     @classmethod
@@ -55,6 +59,7 @@ class ServerOptions:
             model_name=flags.model_name,
             model_directory=Path(flags.model_dir.removeprefix("file://")),
             threads=max(1, flags.max_threads),
+            batching=_batching(flags),
             queue=QueueSettings.from_environment(env),
         )
 
@@ -66,10 +71,22 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--enable_grpc", default="true", help="whether to serve gRPC at all")
     for name in ("--grpc_max_send_message_length", "--grpc_max_receive_message_length"):
         parser.add_argument(name, type=int, default=GRPC_MESSAGE_BYTES_MAX, help="bytes of a gRPC message")
+    # The flags of KServe's agent, which does the batching there.
+    parser.add_argument("--enable_batcher", action="store_true", default=flag(env, "LADLE_BATCH", default=False))
+    parser.add_argument("--max_batchsize", type=int, default=int(number(env, "LADLE_BATCH_MAX_SIZE", 0)), help="rows")
+    parser.add_argument("--max_latency", type=int, default=int(number(env, "LADLE_BATCH_MAX_LATENCY_MS", 0)), help="ms")
     parser.add_argument("--model_name", default="model", help="name under which the model is served")
     parser.add_argument("--model_dir", default=MODEL_DIRECTORY, help="directory of the model's files")
     parser.add_argument("--max_threads", type=int, default=min(4, os.cpu_count() or 1), help="predictions at once")
     return parser
+
+
+def _batching(flags: argparse.Namespace) -> BatchSettings | None:
+    """KServe's batcher settings; a zero is its default there."""
+    if not flags.enable_batcher:
+        return None
+    latency_s = flags.max_latency / MS_PER_S if flags.max_latency > 0 else MAX_LATENCY_S
+    return BatchSettings(max_size=flags.max_batchsize if flags.max_batchsize > 0 else MAX_SIZE, max_latency_s=latency_s)
 
 
 def _grpc_port(flags: argparse.Namespace, env: Mapping[str, str]) -> int | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from ladle.clock import Clock
 from ladle.errors import ModelNotFound, ModelNotReady
 from ladle.log import get_logger
 from ladle.protocol.messages import ModelMetadata
+from ladle.server.batcher import Batcher
 from ladle.server.execution import Call, Runner, in_daemon_thread
 from ladle.server.metrics import ServerMetrics
 from ladle.server.model import Model
@@ -33,6 +34,8 @@ class ServedModel:
     def __init__(self, model: Model, runner: Runner, metrics: ServerMetrics) -> None:
         self.model = model
         self.runner = runner
+        self.batcher: Batcher | None = None
+        """Where the model's requests are batched."""
         self.preprocess = metrics.preprocess.series(model.name)
         """Decoding a request."""
         self.postprocess = metrics.postprocess.series(model.name)
@@ -47,6 +50,15 @@ class ServedModel:
         """Whether the server's readiness waits for it: not for one that was unloaded by request."""
         self.metadata = ModelMetadata(name=model.name)
         self._loading = asyncio.Lock()
+
+    def waited(self, seconds: float) -> None:
+        """A request waited this long for its batch to go."""
+        self.statistics.queue.add(seconds)
+        self._metrics.batch_wait.series(self.model.name).observe(seconds)
+
+    def sent(self, rows: int) -> None:
+        """A batch went to the model."""
+        self._metrics.batch_size.series(self.model.name).observe(rows)
 
     def _bind(self) -> None:
         name = self.model.name
@@ -82,11 +94,20 @@ class ServedModel:
 class ModelRepository:
     """Models by name."""
 
-    def __init__(self, models: Iterable[Model], *, clock: Clock, metrics: ServerMetrics, threads: int) -> None:
+    def __init__(
+        self,
+        models: Iterable[Model],
+        *,
+        clock: Clock,
+        metrics: ServerMetrics,
+        threads: int,
+        make_batcher: Callable[[Runner, ServedModel], Batcher] | None = None,
+    ) -> None:
         """`threads`: how many calls of a thread-safe model may run at once."""
         self._clock = clock
         self._metrics = metrics
         self._threads = threads
+        self._make_batcher = make_batcher
         self._models: dict[str, ServedModel] = {}
         for model in models:
             self.add(model)
@@ -95,6 +116,8 @@ class ModelRepository:
         """Registers a model, which is not loaded yet; one of the same name is replaced."""
         runner = Runner(self._clock, threads=self._threads if model.thread_safe else 1)
         served = self._models[model.name] = ServedModel(model, runner, self._metrics)
+        if self._make_batcher is not None:
+            served.batcher = self._make_batcher(runner, served)
         return served
 
     def names(self) -> list[str]:

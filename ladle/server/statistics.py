@@ -49,5 +49,5 @@ class ModelStatistics:
             "success": self.success,
             "fail": self.fail,
             "queue": self.queue,
-            **{name: Duration(series.count, series.sum_s) for name, series in stages.items()},
+            **{name: Duration(series.count, series.total) for name, series in stages.items()},
         }

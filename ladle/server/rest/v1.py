@@ -13,7 +13,7 @@ from ladle.protocol.results import v1_body
 from ladle.server.data_plane import DataPlane
 from ladle.server.eventually import then
 from ladle.server.http.application import Answer
-from ladle.server.http.messages import OCTETS, TEXT, Request, Response
+from ladle.server.http.messages import OCTETS, TEXT, Request, Response, text
 from ladle.server.repository import ServedModel
 from ladle.server.rest.answers import json_answer
 from ladle.server.rest.bodies import TextHeaders, compressed, decoded_body, is_json
@@ -41,6 +41,10 @@ class V1:
         """`verb` is predict or explain."""
         served = self._data_plane.repository.find_ready(name)
         began_s = self._clock.monotonic_s()
+        if served.batcher is not None and verb == "predict":
+            refusal = _batch_refusal(request)
+            if refusal is not None:
+                return refusal
         inference = InferRequest(
             model_name=name,
             id=request.header(b"x-request-id"),
@@ -68,6 +72,16 @@ class V1:
         if packed is None:
             return Response(200, body)
         return Response(200, packed[0], headers=((b"content-encoding", packed[1].encode()),))
+
+
+def _batch_refusal(request: Request) -> Response | None:
+    """What KServe's batcher answers, in its own words, to a body that it cannot batch."""
+    try:
+        payload = decode(decoded_body(request))
+    except InvalidInput:
+        return text(400, "can't Unmarshal body")
+    rows = payload.get("instances") if isinstance(payload, dict) else None
+    return None if isinstance(rows, list) and rows else text(400, "no instances in the request")
 
 
 def _payload(request: Request, *, accepts_raw: bool) -> object:

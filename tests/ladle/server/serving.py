@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from ladle.server.batch_queue import BatchSettings
 from ladle.server.model import Model
 from ladle.server.model_server import ModelServer, running
 from ladle.server.options import ServerOptions
@@ -40,8 +41,12 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(*models: Model, load: bool = True, **queue: Any) -> AsyncIterator[Served]:
-    options = ServerOptions(host="127.0.0.1", http_port=0, admin_port=0, queue=QueueSettings(**queue))
+async def served(
+    *models: Model, load: bool = True, batching: BatchSettings | None = None, **queue: Any
+) -> AsyncIterator[Served]:
+    options = ServerOptions(
+        host="127.0.0.1", http_port=0, admin_port=0, batching=batching, queue=QueueSettings(**queue)
+    )
     async with running(models, options) as server:
         if load:
             assert await server.load()
