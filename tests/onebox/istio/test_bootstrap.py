@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import orjson
@@ -92,3 +94,13 @@ async def test_a_start_without_any_route_is_quiet(tmp_path: Path) -> None:
         assert envoy.log() == ""
         for listener in Listener:
             assert ConfigFiles(envoy.home.envoy).routes(listener).exists()
+
+
+def test_the_program_is_found_whatever_else_is_called_envoy(tmp_path: Path) -> None:
+    """xds-protos brings an `envoy` package of its own; which one is imported depends on the order of installation."""
+    (tmp_path / "envoy").mkdir()
+    (tmp_path / "envoy" / "__init__.py").touch()
+    code = "from onebox.istio.bootstrap import envoy_binary; print(envoy_binary())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    seen = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert os.access(seen.stdout.strip(), os.X_OK)
