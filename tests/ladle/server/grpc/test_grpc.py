@@ -275,7 +275,7 @@ class TestQueueProxy:
             call = asyncio.ensure_future(app.call("ModelInfer", typed("gate", **ROWS)))
             await eventually("it is inside", lambda: inside(model))
             draining = asyncio.ensure_future(app.server.drain())
-            await eventually("it drains", lambda: health(app, "NOT_SERVING"))
+            await eventually("it drains", lambda: takes_no_more(app))
             model.release.set()
             assert list((await call).outputs[0].contents.int64_contents) == [1]
             await draining
@@ -354,6 +354,14 @@ async def empty(app: Client) -> bool:
 
 async def inside(model: GateModel) -> bool:
     return model.inside == 1
+
+
+async def takes_no_more(app: Client) -> bool:
+    """A server that drains says so, or takes no new call any more, whichever comes first."""
+    try:
+        return await health(app, "NOT_SERVING")
+    except grpc.aio.AioRpcError:
+        return True
 
 
 async def health(app: Client, status: str, service: str = "") -> bool:
