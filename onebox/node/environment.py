@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from controller.api.quantity import parse_quantity
 from controller.base.errors import UserError
-from onebox.node.quantity import parse_quantity
 from onebox.node.spec import Container, EnvVar, Pod, SourceKind, ValueSource
 
 POD_IP = "127.0.0.1"

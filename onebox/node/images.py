@@ -55,6 +55,21 @@ PRELOADS: Mapping[str, tuple[str, ...]] = {
 """What a template imports before it forks. A runtime without an entry is started as an ordinary process."""
 
 
+TEMPLATES_VARIABLE = "LADLE_TEMPLATES"
+"""Environment variable of the node: which templates it keeps, by name, separated by commas; unset: all.
+
+One with scikit-learn in it takes 140 MB; without it a server starts in two seconds instead of a tenth of one.
+"""
+
+
+def chosen_preloads(environment: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
+    """The templates that the node keeps."""
+    if TEMPLATES_VARIABLE not in environment:
+        return PRELOADS
+    names = {name.strip() for name in environment[TEMPLATES_VARIABLE].split(",")}
+    return {name: modules for name, modules in PRELOADS.items() if name in names}
+
+
 class Role(StrEnum):
     """How a container is run."""
 

@@ -24,6 +24,7 @@ HOST = "127.0.0.1"
 USER_AGENT = "kube-probe/1.32"
 """Kubelet's; the queue-proxy tells health checks from traffic by its beginning."""
 QUEUE_PROBE_HEADER = "K-Network-Probe"
+LIVENESS_DELAY_S = 1.0
 _HEAD_BYTES_MAX = 16 * 1024
 """Longest answer head that is read; a guess, twice what servers commonly allow."""
 _OUTPUT_BYTES_MAX = 10 * 1024
@@ -96,6 +97,9 @@ async def _watch_readiness(probe: Probe, target: Target, clock: Clock, current: 
 
 
 async def _watch_liveness(probe: Probe, target: Target, clock: Clock, current: _Health) -> None:
+    # Kubelet learns that a container runs, and begins to probe it, about a second after its start. To look earlier would
+    # fail many a server that has only just begun.
+    await asyncio.sleep(min(probe.period_s, LIVENESS_DELAY_S))
     async for state, message in _results(ProbeKind.LIVENESS, probe, target, clock, ProbeState(passed=True)):
         if state.failed:
             current.change(replace(current.now, failed=ProbeKind.LIVENESS, message=message))

@@ -20,7 +20,7 @@ from controller.kube.informer import Informer
 from controller.kube.resources import PODS
 from onebox.home import Home
 from onebox.node.agent import Agent
-from onebox.node.images import PRELOADS
+from onebox.node.images import chosen_preloads
 from onebox.node.launcher import Launcher
 from onebox.node.machine import Machine, cpu_count, inherited_variables, memory_bytes
 from onebox.node.ports import PortPool
@@ -33,7 +33,7 @@ from onebox.node.template import template_records
 
 log = get_logger(__name__)
 
-_LOCK_TIMEOUT_S = 10.0
+_LOCK_TIMEOUT_S = 3.0
 _LOCK_POLL_S = 0.05
 """A node that was told to end does so in milliseconds; one that does not is not to be fought. Guesses."""
 _REGISTER_RETRY_S = 1.0
@@ -109,7 +109,7 @@ def assemble(client: KubeClient, home: Home, clock: Clock) -> Machine:
         records=RecordStore(home, clock),
         # Homes on one machine begin at different places of the range, so that they seldom want the same port.
         ports=PortPool(start=rng.randrange(10_000)),
-        launcher=Launcher.for_home(home, PRELOADS, inherited),
+        launcher=Launcher.for_home(home, chosen_preloads(os.environ), inherited),
         sweeper=Sweeper(home.root),
         inherited=inherited,
         cpus=cpu_count(),

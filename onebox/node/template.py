@@ -40,7 +40,7 @@ CONNECT_TIMEOUT_S = 10.0
 IMPORT_TIMEOUT_S = 120.0
 """For the imports; scikit-learn takes 2 s on a fast machine, and may take a minute from a cold disk under load."""
 _CONNECT_POLL_S = 0.02
-_BACKOFF_FIRST_S = 1.0
+_BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 60.0
 _RECEIVED_BYTES_MAX = 1024 * 1024
 _SENT_BYTES_MAX = 200 * 1024

@@ -58,8 +58,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 """
 """An HTTP server on $PORT. It is not ready at /ready while its directory holds a file named `unready`."""
 
-READY = {"readinessProbe": {"httpGet": {"port": 8080, "path": "/ready"}, "periodSeconds": 1}}
-HTTP = {"ports": [{"containerPort": 8080, "name": "http"}]}
+READY: dict[str, Any] = {"readinessProbe": {"httpGet": {"port": 8080, "path": "/ready"}, "periodSeconds": 1}}
+HTTP: dict[str, Any] = {"ports": [{"containerPort": 8080, "name": "http"}]}
 
 
 def server(name: str = "main", **fields: Any) -> JsonObject:

@@ -64,7 +64,7 @@ def decide(made: Pod, rec: PodRecord, *, now_s: float = NOW_S, **seen: Observed)
 
 
 def actions(made: Pod, rec: PodRecord, **seen: Observed) -> tuple[Action, ...]:
-    return decide(made, rec, **seen).actions
+    return decide(made, rec, now_s=NOW_S, **seen).actions
 
 
 INIT = pod(initContainers=[container("one"), container("two")])

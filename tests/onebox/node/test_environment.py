@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.api.quantity import parse_quantity
 from controller.base.errors import UserError
 from onebox.node.environment import (
     Surroundings,
@@ -18,7 +19,6 @@ from onebox.node.environment import (
     referenced_objects,
     thread_limits,
 )
-from onebox.node.quantity import parse_quantity
 from onebox.node.spec import SourceKind
 from tests.onebox.node.builders import container, pod
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from onebox.node.images import (
+    PRELOADS,
     Role,
+    chosen_preloads,
     embedding_container,
     image_name,
     installed,
@@ -86,6 +88,12 @@ def test_the_first_pattern_that_fits_wins() -> None:
 def test_a_containers_own_command_wins_over_its_image() -> None:
     made = pod(container(image="kserve/sklearnserver", command=["serve"]))
     assert runtime_of(made.containers[0]) is None
+
+
+def test_templates_are_chosen_by_an_environment_variable() -> None:
+    assert chosen_preloads({}) == PRELOADS
+    assert chosen_preloads({"LADLE_TEMPLATES": "storage, nothing"}).keys() == {"storage"}
+    assert chosen_preloads({"LADLE_TEMPLATES": ""}) == {}
 
 
 def test_only_what_is_installed_can_be_started() -> None:

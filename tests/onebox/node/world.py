@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from controller.kube.client import KubeClient
 from controller.kube.errors import NotFound
 from controller.kube.resources import PODS
 from onebox.home import Home
+from onebox.node.images import TEMPLATES_VARIABLE
 from onebox.node.process_table import scan
 from onebox.node.reap import kill_all
 from onebox.node.template import TEMPLATE_VARIABLE
@@ -35,6 +37,8 @@ class World:
 
     api: ApiProcess
     node: subprocess.Popen[bytes] | None = field(default=None)
+    environment: dict[str, str] = field(default_factory=lambda: {TEMPLATES_VARIABLE: "storage"})
+    """Of the node, beyond our own. The larger templates take two seconds of processor time, which few tests need."""
 
     @property
     def home(self) -> Home:
@@ -50,7 +54,7 @@ class World:
                 [sys.executable, "-X", "dev", "-m", "onebox.node", "--home", str(self.home.root)],
                 stdout=output,
                 stderr=output,
-                env={**_environment(), HOME_VARIABLE: str(self.home.root), COMPONENT_VARIABLE: "node"},
+                env={**os.environ, HOME_VARIABLE: str(self.home.root), COMPONENT_VARIABLE: "node", **self.environment},
             )
 
     def kill_node(self) -> None:
@@ -124,12 +128,6 @@ class World:
 
 def _is_component(variables: Iterable[str]) -> bool:
     return COMPONENT_VARIABLE in variables or TEMPLATE_VARIABLE in variables
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
 
 
 @asynccontextmanager

@@ -1,0 +1,1 @@
+"""A program that a template can fork in tests."""
