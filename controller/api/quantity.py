@@ -29,3 +29,13 @@ def parse_quantity(value: str | float) -> Decimal:
         raise ValueError(f"{value!r} is no quantity")
     number, exponent, suffix = found.groups()
     return Decimal(number + (exponent or "")) * _SCALES.get(suffix, Decimal(1))
+
+
+def quantity_or_none(value: object) -> Decimal | None:
+    """The number that `value` stands for; None where it is no quantity. A JSON number counts as written out."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        return parse_quantity(value)
+    except ValueError:
+        return None

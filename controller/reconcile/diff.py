@@ -8,14 +8,13 @@ ownership is not recorded field by field, so an extra field there is a differenc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, TypeAlias
 
 import orjson
 
+from controller.api.quantity import quantity_or_none
 from controller.base.errors import UserError
 from controller.base.json import JsonObject, JsonView
 from controller.kube.resources import ResourceType
@@ -275,20 +274,5 @@ def _equal(left: Any, right: Any, *, quantity: bool = False) -> bool:
         return True
     if not quantity:
         return False
-    amounts = parse_quantity(left), parse_quantity(right)
+    amounts = quantity_or_none(left), quantity_or_none(right)
     return amounts[0] is not None and amounts[0] == amounts[1]
-
-
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?)")
-_SCALES = {"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")}
-_SCALES |= {suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)}
-_SCALES |= {f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)}
-
-
-def parse_quantity(value: Any) -> Decimal | None:
-    """The number that a Kubernetes quantity such as `100m` or `2Gi` stands for; None where it is no quantity."""
-    found = _QUANTITY.fullmatch(str(value))
-    if found is None:
-        return None
-    number, exponent, suffix = found.groups()
-    return Decimal(number + (exponent or "")) * _SCALES.get(suffix, Decimal(1))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from controller.api.quantity import quantity_or_none
 from controller.base.errors import FieldError
 from controller.base.json import JsonObject, JsonView
-from onebox.apiserver.kinds.quantity import parse_quantity
 from onebox.apiserver.kinds.strategy import Deletion, Generation, Strategy, World
 
 _CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
@@ -125,7 +125,7 @@ def validate_template(spec: JsonView, path: str) -> Iterator[FieldError]:
 def _validate_resources(resources: JsonView, path: str) -> Iterator[FieldError]:
     limits = resources.get("limits") or {}
     for name, request in (resources.get("requests") or {}).items():
-        wanted, limit = parse_quantity(request), parse_quantity(limits.get(name))
+        wanted, limit = quantity_or_none(request), quantity_or_none(limits.get(name))
         if wanted is not None and limit is not None and wanted > limit:
             message = f'Invalid value: "{request}": must be less than or equal to {name} limit of {limits[name]}'
             yield FieldError(field=f"{path}.requests", message=message)

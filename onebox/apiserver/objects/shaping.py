@@ -6,10 +6,10 @@ import base64
 import binascii
 from typing import Any
 
+from controller.api.quantity import quantity_or_none
 from controller.api.structural import Node
 from controller.base.json import JsonObject, JsonView
 from onebox.apiserver.kinds.pods import quantities_of
-from onebox.apiserver.kinds.quantity import parse_quantity
 from onebox.apiserver.objects.decoding import cannot_decode
 from onebox.apiserver.requests import FieldValidation, Target, WriteOptions
 from onebox.apiserver.status import bad_request
@@ -65,7 +65,7 @@ def _check_encodings(value: JsonView, target: Target) -> None:
     if kind in ("Pod", "Deployment", "ReplicaSet", "Job"):
         spec = value.get("spec") or {}
         pod = spec if kind == "Pod" else ((spec.get("template") or {}).get("spec") or {})
-        if isinstance(pod, dict) and any(parse_quantity(quantity) is None for quantity in quantities_of(pod)):
+        if isinstance(pod, dict) and any(quantity_or_none(quantity) is None for quantity in quantities_of(pod)):
             raise cannot_decode(target, _QUANTITY_MESSAGE)
     elif kind == "Secret" and isinstance(value.get("data"), dict):
         for encoded in value["data"].values():

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from controller.api.quantity import quantity_or_none
 from controller.base.errors import FieldError
 from controller.base.json import JsonObject, JsonView
 from controller.base.names import child_name
-from controller.reconcile.diff import parse_quantity
 from onebox.knative.admission import errors
 from onebox.knative.admission.pods import check_pod
 from onebox.knative.admission.probes import default_handlers, default_readiness_probe
@@ -204,5 +204,5 @@ def _check_queue_annotations(annotations: Mapping[str, str], path: str) -> Itera
             if not 0.1 <= percentage <= 100:
                 yield errors.out_of_bounds(f"{path}[{key}]", annotations[key], 0.1, 100)
     for key in _QUANTITY_KEYS:
-        if key in annotations and parse_quantity(annotations[key]) is None:
+        if key in annotations and quantity_or_none(annotations[key]) is None:
             yield errors.invalid(f"{path}[{key}]", annotations[key])

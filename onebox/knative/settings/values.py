@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn
 
+from controller.api.quantity import quantity_or_none
 from controller.base.errors import UserError
-from controller.reconcile.diff import parse_quantity
 from onebox.knative.duration import parse_duration_s
 
 
@@ -43,7 +43,7 @@ class ConfigReader:
 
     def quantity(self, key: str, default: str | None = None, *, old_key: str = "") -> str | None:
         raw = self.text(key, default or "", old_key=old_key)
-        if raw and parse_quantity(raw) is None:
+        if raw and quantity_or_none(raw) is None:
             self.reject(key, raw, "must be a quantity such as 100m or 1Gi")
         return raw or None
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.api.quantity import quantity_or_none
 from controller.base.errors import UserError
 from controller.kube.resources import CONFIG_MAPS
 from controller.reconcile.diff import (
@@ -18,7 +19,6 @@ from controller.reconcile.diff import (
     Tell,
     differs,
     merge_patch,
-    parse_quantity,
     plan_writes,
 )
 from controller.reconcile.plan import Child, Event, Plan
@@ -192,7 +192,7 @@ def test_dropping_an_applied_field_is_a_difference_to_what_a_real_server_stored(
     ],
 )
 def test_quantities(text: Any, number: float | None) -> None:
-    parsed = parse_quantity(text)
+    parsed = quantity_or_none(text)
     assert (None if parsed is None else float(parsed)) == number
 
 

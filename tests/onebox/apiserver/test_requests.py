@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onebox.apiserver.kinds.quantity import parse_quantity
+from controller.api.quantity import quantity_or_none
 from onebox.apiserver.pages import Pages
 from onebox.apiserver.requests import (
     Form,
@@ -178,9 +178,9 @@ def test_versions_are_ranked_as_kubernetes_does() -> None:
     [("1", 1), ("500m", 0.5), ("1Gi", 2**30), ("1k", 1000), ("1e3", 1000), ("0.5", 0.5), ("1E", 10**18), (".5", 0.5)],
 )
 def test_quantities_are_numbers(text: str, number: float) -> None:
-    assert parse_quantity(text) == pytest.approx(number)
+    assert quantity_or_none(text) == pytest.approx(number)
 
 
 @pytest.mark.parametrize("text", ["", "one", "1X", "m", "1 Gi", None, True, "--1"])
 def test_other_texts_are_no_quantities(text: object) -> None:
-    assert parse_quantity(text) is None
+    assert quantity_or_none(text) is None
