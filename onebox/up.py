@@ -1,7 +1,7 @@
 """Starts a onebox and says how it is: what `ladle up`, `ladle down` and `ladle status` do.
 
 `prepare` decides settings and writes credentials and files; `start_supervisor` starts the one process that starts the
-others; `wait_until_up` returns once the API and the gateway answer.
+others; `wait_until_up` returns once the API, the gateway and the models that were ready answer.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from onebox.istio.bootstrap import write_bootstrap
 from onebox.node.reap import kill_all
 from onebox.ports import check_ports, scatter_internal_ports
 from onebox.processes import HOME_VARIABLE, end, identify, processes_of
+from onebox.settled import REVISION_SELECTOR, settled
 from onebox.supervisor import read_record, supervisor_pid
 
 START_TIMEOUT_S = 30.0
@@ -93,12 +94,13 @@ def start_supervisor(home: Home) -> int:
 
 
 def wait_until_up(home: Home, settings: OneboxSettings, *, on_ready: Callable[[str], None]) -> None:
-    """Returns when the API and the gateway answer; TransientError with the last log lines where they do not in time."""
+    """Returns when the API, the gateway and ready models answer; TransientError with the last log lines if not in time."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     parts: tuple[tuple[str, str, Callable[[], bool]], ...] = (
         ("API server", "apiserver", partial(api_answers, home, settings)),
         ("gateway", "envoy", partial(gateway_answers, settings)),
         ("control plane", "engine", partial(installed, home, settings)),
+        ("models", "node", partial(models_answer, home, settings)),
     )
     for what, log_name, answers in parts:
         while not answers():
@@ -121,15 +123,26 @@ def installed(home: Home, settings: OneboxSettings) -> bool:
     return _api_status(home, settings, "/api/v1/namespaces/ladle-system/configmaps/installed") == 200
 
 
+def models_answer(home: Home, settings: OneboxSettings) -> bool:
+    """Whether requests to models would be answered or held: no endpoint is left of a pod that an earlier stop ended."""
+    status, body = _api_get(home, settings, f"/api/v1/endpoints?labelSelector={REVISION_SELECTOR}")
+    return status == 200 and settled(json.loads(body)["items"])
+
+
 def _api_status(home: Home, settings: OneboxSettings, path: str) -> int:
+    return _api_get(home, settings, path)[0]
+
+
+def _api_get(home: Home, settings: OneboxSettings, path: str) -> tuple[int, bytes]:
     token = next(iter(json.loads((home.pki / "tokens.json").read_text())))
     context = ssl.create_default_context(cafile=str(home.pki / "ca.crt"))
     connection = http.client.HTTPSConnection("127.0.0.1", settings.api_port, timeout=2, context=context)
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
-        return 0
+        return 0, b""
     finally:
         connection.close()
 
