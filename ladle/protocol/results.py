@@ -24,6 +24,8 @@ def v1_body(result: object) -> object:
     """The JSON body of a V1 answer: an object as it is, anything else under "predictions"."""
     if isinstance(result, InferResponse):
         return {"predictions": _rows(result.outputs)}
+    if isinstance(result, list | tuple) and _are_tensors(result):
+        return {"predictions": _rows(tuple(result))}
     if isinstance(result, Mapping):
         return result
     return {"predictions": result}
@@ -73,9 +75,13 @@ def _tensors(result: object) -> tuple[Tensor, ...]:
         if set(result) == {"predictions"}:
             return _tensors(result["predictions"])  # A model that was written for V1.
         return tuple(tensor_of(str(name), values) for name, values in result.items())
-    if isinstance(result, list | tuple) and result and all(isinstance(item, Tensor) for item in result):
+    if isinstance(result, list | tuple) and _are_tensors(result):
         return tuple(result)
     return (tensor_of(DEFAULT_OUTPUT, result),)
+
+
+def _are_tensors(items: list[Any] | tuple[Any, ...]) -> bool:
+    return bool(items) and all(isinstance(item, Tensor) for item in items)
 
 
 def _requested(response: InferResponse, name: str) -> Tensor:

@@ -42,6 +42,8 @@ class ServerOptions:
     model_directory: Path = Path(MODEL_DIRECTORY)
     threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
     """Calls of one thread-safe model that may run at once. KServe's --max_threads is 4."""
+    native_threads: int = 1
+    """Threads of a model's own library for one call (KServe's --nthread)."""
     batching: BatchSettings | None = None
     """Whether and how requests are put together; None for one by one."""
     queue: QueueSettings = field(default_factory=QueueSettings)
@@ -59,6 +61,7 @@ class ServerOptions:
             model_name=flags.model_name,
             model_directory=Path(flags.model_dir.removeprefix("file://")),
             threads=max(1, flags.max_threads),
+            native_threads=max(1, flags.nthread),
             batching=_batching(flags),
             queue=QueueSettings.from_environment(env),
         )
@@ -71,6 +74,7 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--enable_grpc", default="true", help="whether to serve gRPC at all")
     for name in ("--grpc_max_send_message_length", "--grpc_max_receive_message_length"):
         parser.add_argument(name, type=int, default=GRPC_MESSAGE_BYTES_MAX, help="bytes of a gRPC message")
+    parser.add_argument("--nthread", type=int, default=1, help="threads of the model's library")
     # The flags of KServe's agent, which does the batching there.
     parser.add_argument("--enable_batcher", action="store_true", default=flag(env, "LADLE_BATCH", default=False))
     parser.add_argument("--max_batchsize", type=int, default=int(number(env, "LADLE_BATCH_MAX_SIZE", 0)), help="rows")

@@ -13,6 +13,7 @@ from ladle.protocol.messages import InferRequest, ModelMetadata, TensorMetadata
 from ladle.protocol.results import DEFAULT_OUTPUT
 from ladle.protocol.tensor import Array
 from ladle.server.model import Model
+from ladle.server.model_files import find_model_file
 
 EXTENSIONS = (".joblib", ".pkl", ".pickle")
 _INPUT = "input-0"
@@ -32,7 +33,7 @@ class SklearnModel(Model):
         self._predict: Any = None
 
     def load(self) -> None:
-        path = find_model_file(self._directory)
+        path = find_model_file(self._directory, EXTENSIONS)
         if not self._allow_pickle:
             raise BadModel(f"{path.name} is a pickle, which runs code when it is read, and LADLE_ALLOW_PICKLE is false")
         self._estimator = _read(path)
@@ -85,19 +86,3 @@ def _read(path: Path) -> Any:
         return joblib.load(path)
     except Exception as error:  # A pickle runs code of its own: whatever it raises means that the file cannot be read.
         raise BadModel(f"{path.name} could not be read: {type(error).__name__}: {error}") from error
-
-
-def find_model_file(directory: Path) -> Path:
-    """The only model file in `directory`, which may be that file itself; BadModel where there is none or a choice."""
-    if directory.is_file():
-        return directory
-    if not directory.is_dir():
-        raise BadModel(f"{directory} does not exist")
-    found = sorted(path for path in directory.iterdir() if path.suffix in EXTENSIONS and path.is_file())
-    if not found:
-        present = ", ".join(sorted(path.name for path in directory.iterdir())[:10]) or "nothing"
-        raise BadModel(f"no model file in {directory}: expected one *{', *'.join(EXTENSIONS)}, found {present}")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise BadModel(f"more than one model file in {directory}, only one is allowed: {names}")
-    return found[0]

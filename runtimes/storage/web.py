@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ladle.errors import StorageUnavailable
 from ladle.log import get_logger
@@ -41,6 +41,8 @@ _CHUNK_BYTES = 1024 * 1024
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Codes that may be different in a moment."""
 _RANGE_REFUSED = 416
+_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+"""What stays as it is in a path or query (RFC 3986, reserved characters and the percent sign)."""
 _HINTS = {
     401: "it asks for credentials: put them into an https secret of the service account",
     403: "these credentials may not read it",
@@ -58,7 +60,7 @@ def fetch(uri: StorageUri, destination: Path) -> None:
     name = _file_name(uri.location)
     with staged(destination) as staging:
         path = (staging.work if is_archive(name) else staging.files) / name
-        download = Download(uri.location, _headers_for(uri.location, os.environ))
+        download = Download(_sendable(uri.location), _headers_for(uri.location, os.environ))
         download.run(path)
         if uri.sha256 and download.digest.hexdigest() != uri.sha256:
             raise WrongContent(f"the content has sha256 {download.digest.hexdigest()}, not the pinned one; it changed")
@@ -67,6 +69,14 @@ def fetch(uri: StorageUri, destination: Path) -> None:
                 unpack(path, staging.files)
             except WrongContent as error:
                 raise WrongContent(f"{error} (content type {download.content_type or 'not given'})") from error
+
+
+def _sendable(location: str) -> str:
+    """The URI with what no request line may hold (spaces, letters beyond ASCII) percent-encoded, and what is encoded kept."""
+    parts = urlsplit(location)
+    return urlunsplit(
+        parts._replace(path=quote(parts.path, safe=_URL_SAFE), query=quote(parts.query, safe=_URL_SAFE), fragment="")
+    )
 
 
 def _file_name(location: str) -> str:

@@ -7,13 +7,12 @@ import contextlib
 import json
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import uvloop
 import yaml
 
 from ladle.clock import SystemClock
@@ -28,10 +27,6 @@ from tests.waiting import eventually
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/knative/queue-proxy.yaml"
 _JSON = "application/json"
-
-
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"uvloop": uvloop.new_event_loop}
 
 
 class Foreign(BaseHTTPRequestHandler):

@@ -22,7 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from ladle.errors import BadModel
-from runtimes.sklearnserver.model import SklearnModel, find_model_file
+from ladle.server.model_files import find_model_file
+from runtimes.sklearnserver.model import EXTENSIONS, SklearnModel
 from tests.ladle.server.serving import served, tensor
 
 DEADLINE_S = 60.0
@@ -123,16 +124,16 @@ class TestFiles:
     def test_one_file_of_any_of_the_three_endings(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).touch()
         (tmp_path / "README.md").touch()
-        assert find_model_file(tmp_path) == tmp_path / name
+        assert find_model_file(tmp_path, EXTENSIONS) == tmp_path / name
 
     def test_the_path_may_be_the_file_itself(self, tmp_path: Path) -> None:
         (tmp_path / "model.joblib").touch()
-        assert find_model_file(tmp_path / "model.joblib") == tmp_path / "model.joblib"
+        assert find_model_file(tmp_path / "model.joblib", EXTENSIONS) == tmp_path / "model.joblib"
 
     def test_a_link_to_a_file_counts(self, tmp_path: Path) -> None:
         (tmp_path / "source").touch()
         (tmp_path / "model.joblib").symlink_to(tmp_path / "source")
-        assert find_model_file(tmp_path) == tmp_path / "model.joblib"
+        assert find_model_file(tmp_path, EXTENSIONS) == tmp_path / "model.joblib"
 
     @pytest.mark.parametrize(
         ("names", "complaint"),
@@ -146,11 +147,11 @@ class TestFiles:
         for name in names:
             (tmp_path / name).touch()
         with pytest.raises(BadModel, match=complaint):
-            find_model_file(tmp_path)
+            find_model_file(tmp_path, EXTENSIONS)
 
     def test_a_missing_directory_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(BadModel, match="nowhere does not exist"):
-            find_model_file(tmp_path / "nowhere")
+            find_model_file(tmp_path / "nowhere", EXTENSIONS)
 
     def test_pickles_can_be_refused(self, iris: Path) -> None:
         with pytest.raises(BadModel, match="LADLE_ALLOW_PICKLE is false"):

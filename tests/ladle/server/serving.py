@@ -42,10 +42,19 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def served(
-    *models: Model, load: bool = True, batching: BatchSettings | None = None, **queue: Any
+    *models: Model,
+    load: bool = True,
+    batching: BatchSettings | None = None,
+    grpc_port: int | None = None,
+    **queue: Any,
 ) -> AsyncIterator[Served]:
     options = ServerOptions(
-        host="127.0.0.1", http_port=0, admin_port=0, batching=batching, queue=QueueSettings(**queue)
+        host="127.0.0.1",
+        http_port=0,
+        grpc_port=grpc_port,
+        admin_port=0,
+        batching=batching,
+        queue=QueueSettings(**queue),
     )
     async with running(models, options) as server:
         if load:

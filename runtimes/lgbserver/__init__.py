@@ -1,0 +1,1 @@
+"""LightGBM models: one .bst or .txt file."""

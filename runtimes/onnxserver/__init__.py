@@ -1,0 +1,1 @@
+"""ONNX models: one .onnx file, with its external data beside it."""

@@ -1,0 +1,1 @@
+"""XGBoost models: one .bst, .json or .ubj file."""

@@ -1,0 +1,141 @@
+"""KServe's own replay cases that a runtime answers alone (spec/kserve.md 6.4), with models trained here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from runtimes.sklearnserver.model import SklearnModel
+from tests.ladle.server.serving import served, tensor
+
+IRIS_ROWS = [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
+COLUMNS = ["sepal_length_(cm)", "sepal_width_(cm)", "petal_length_(cm)", "petal_width_(cm)"]
+VALUES = [5.1, 3.5, 1.4, 0.2]
+pandas = pytest.importorskip("pandas")
+
+
+class TestMixedTypes:
+    """Case 7: a house by its columns, texts and numbers."""
+
+    HOUSES: Any = pandas.DataFrame(
+        {
+            "MSZoning": ["RL", "RM", "RL", "FV"],
+            "LotArea": [8450, 9600, 11250, 9550],
+            "OverallQual": [7, 6, 8, 5],
+        }
+    )
+    PRICES = np.array([12.2, 12.1, 12.3, 11.8])
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Any:
+        from sklearn.compose import make_column_transformer
+
+        encoder = make_column_transformer((OneHotEncoder(), ["MSZoning"]), remainder="passthrough")
+        self.fitted = make_pipeline(encoder, LinearRegression()).fit(self.HOUSES, self.PRICES)
+        joblib.dump(self.fitted, tmp_path / "model.joblib")
+        return SklearnModel("m", tmp_path)
+
+    async def test_v1_rows_are_objects(self, model: Any) -> None:
+        async with served(model) as app:
+            answer = await app.v1("m", {"instances": self.HOUSES.to_dict(orient="records")})
+        assert json.loads(answer.body)["predictions"] == pytest.approx(self.fitted.predict(self.HOUSES).tolist())
+
+    async def test_v2_inputs_are_columns(self, model: Any) -> None:
+        row = self.HOUSES.iloc[0]
+        inputs = [
+            tensor("MSZoning", "BYTES", [1], [row["MSZoning"]]),
+            tensor("LotArea", "INT32", [1], [int(row["LotArea"])]),
+            tensor("OverallQual", "INT32", [1], [int(row["OverallQual"])]),
+        ]
+        async with served(model) as app:
+            answer = await app.v2("m", {"parameters": {"content_type": "pd"}, "inputs": inputs})
+        expected = self.fitted.predict(self.HOUSES.iloc[:1])
+        assert json.loads(answer.body)["outputs"][0]["data"] == pytest.approx(expected.tolist())
+
+    async def test_a_missing_column_is_a_400_that_names_it(self, model: Any) -> None:
+        async with served(model) as app:
+            answer = await app.v1("m", {"instances": [{"LotArea": 1, "OverallQual": 2}]})
+        assert answer.status == 400
+        assert "MSZoning" in answer.text
+
+    @pytest.mark.parametrize(
+        "inputs",
+        [
+            [tensor("a", "FP32", [1], [1.0]), tensor("b", "FP32", [2], [1.0, 2.0])],
+            [tensor("a", "FP32", [1, 2], [1.0, 2.0])],
+        ],
+    )
+    async def test_columns_that_are_no_table_are_a_400(self, model: Any, inputs: list[Any]) -> None:
+        async with served(model) as app:
+            assert (await app.v2("m", {"parameters": {"content_type": "pd"}, "inputs": inputs})).status == 400
+
+
+class TestLightGBM:
+    """Case 10: the three shapes in which clients send a row with column names; the last one lacks a column."""
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Any:
+        lightgbm = pytest.importorskip("lightgbm")
+        from runtimes.lgbserver.model import LightGBMModel
+
+        features, labels = load_iris(return_X_y=True)
+        data = lightgbm.Dataset(pandas.DataFrame(features, columns=COLUMNS), labels)
+        parameters = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_threads": 1}
+        lightgbm.train(parameters, data, num_boost_round=20).save_model(tmp_path / "model.bst")
+        return LightGBMModel("m", tmp_path)
+
+    @pytest.mark.parametrize(
+        "inputs",
+        [
+            [dict(zip(COLUMNS, ([value] for value in VALUES), strict=True))],
+            [[{name: [value]} for name, value in zip(COLUMNS, VALUES, strict=True)]],
+            [[{name: [value]} for name, value in list(zip(COLUMNS, VALUES, strict=True))[:3]]],
+        ],
+        ids=["v3", "v4", "v5"],
+    )
+    async def test_rows_with_column_names(self, model: Any, inputs: list[Any]) -> None:
+        async with served(model) as app:
+            answer = await app.v1("m", {"inputs": inputs})
+        assert answer.status == 200, answer.text
+        assert int(np.argmax(json.loads(answer.body)["predictions"][0])) == 0
+
+    async def test_an_unknown_column_is_a_400_that_lists_the_known(self, model: Any) -> None:
+        async with served(model) as app:
+            answer = await app.v1("m", {"inputs": [{"nope": 1}]})
+        assert answer.status == 400
+        assert "petal_width_(cm)" in answer.text
+
+    async def test_tensors(self, model: Any) -> None:
+        """Case 11."""
+        async with served(model) as app:
+            answer = await app.v2("m", {"inputs": [tensor("input-0", "FP32", [2, 4], IRIS_ROWS)]})
+        (output,) = json.loads(answer.body)["outputs"]
+        assert (output["shape"], len(output["data"])) == ([2, 3], 6)
+
+
+class TestXGBoost:
+    @pytest.mark.parametrize("name", ["model.bst", "model.json", "model.ubj"])
+    async def test_iris_by_every_file_and_protocol(self, tmp_path: Path, name: str) -> None:
+        """Cases 8 and 9."""
+        xgboost = pytest.importorskip("xgboost")
+        from runtimes.xgbserver.model import XGBoostModel
+
+        features, labels = load_iris(return_X_y=True)
+        parameters = {"objective": "multi:softmax", "num_class": 3, "nthread": 1}
+        booster = xgboost.train(parameters, xgboost.DMatrix(features, labels), num_boost_round=20)
+        (tmp_path / name).write_bytes(booster.save_raw("json" if name.endswith("json") else "ubj"))
+        async with served(XGBoostModel("m", tmp_path)) as app:
+            assert json.loads((await app.v1("m", {"instances": IRIS_ROWS})).body)["predictions"] == [1, 1]
+            answer = await app.v2("m", {"inputs": [tensor("input-0", "FP32", [2, 4], IRIS_ROWS)]})
+            assert json.loads(answer.body)["outputs"] == [tensor("output-0", "FP32", [2], [1.0, 1.0])]
+            row = dict(zip(("f0", "f1", "f2", "f3"), IRIS_ROWS[0], strict=True))
+            assert (await app.v1("m", {"instances": [row]})).text == '{"predictions":[1.0]}'
