@@ -171,6 +171,21 @@ class TestHttp:
         fetch(f"{server}/m/model.joblib?token=x", tmp_path)
         assert (tmp_path / "model.joblib").read_bytes() == CONTENT
 
+    @pytest.mark.parametrize(
+        ("given", "sent", "file"),
+        [
+            ("/my model.joblib", "/my%20model.joblib", "my model.joblib"),
+            ("/my%20model.joblib?sig=a%2Fb", "/my%20model.joblib?sig=a%2Fb", "my model.joblib"),
+            ("/modèle.joblib?x=1 2", "/mod%C3%A8le.joblib?x=1%202", "modèle.joblib"),
+        ],
+    )
+    def test_what_no_request_line_may_hold_is_encoded(
+        self, given: str, sent: str, file: str, server: str, tmp_path: Path
+    ) -> None:
+        FlakyServer.files[sent] = CONTENT
+        fetch(f"{server}{given}", tmp_path)
+        assert (tmp_path / file).read_bytes() == CONTENT
+
     def test_a_broken_download_continues_where_it_broke(self, server: str, tmp_path: Path) -> None:
         FlakyServer.files["/model.joblib"], FlakyServer.breaks = CONTENT, 2
         fetch(f"{server}/model.joblib", tmp_path)
