@@ -26,11 +26,14 @@ def pod_cells(pod: JsonView, now_s: float) -> list[Any]:
     """Cells of POD_COLUMNS."""
     spec, status, metadata = pod.get("spec") or {}, pod.get("status") or {}, pod["metadata"]
     statuses = status.get("containerStatuses") or []
+    initialising = _init_word(pod)
+    # Until the pod is initialised, what is restarted are its init containers.
+    restarted = statuses if initialising is None else status.get("initContainerStatuses") or []
     ready = sum(bool(container.get("ready")) for container in statuses)
     return [
         f"{ready}/{len(spec.get('containers') or ())}",
-        _status_word(pod),
-        _restarts(statuses, now_s),
+        _status_word(pod, initialising),
+        _restarts(restarted, now_s),
         age(metadata.get("creationTimestamp"), now_s),
         status.get("podIP") or _NONE,
         spec.get("nodeName") or _NONE,
@@ -39,10 +42,9 @@ def pod_cells(pod: JsonView, now_s: float) -> list[Any]:
     ]
 
 
-def _status_word(pod: JsonView) -> str:
+def _status_word(pod: JsonView, initialising: str | None) -> str:
     status = pod.get("status") or {}
     word = status.get("reason") or status.get("phase") or "Unknown"
-    initialising = _init_word(pod)
     word = initialising if initialising is not None else _container_word(status, word)
     if pod["metadata"].get("deletionTimestamp"):
         return "Unknown" if status.get("reason") == "NodeLost" else "Terminating"

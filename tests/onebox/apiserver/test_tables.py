@@ -132,6 +132,17 @@ def test_readiness_and_restarts_are_counted() -> None:
     assert (ready, restarts) == ("1/2", "2 (30s ago)")
 
 
+def test_restarts_are_those_of_init_containers_until_they_are_done() -> None:
+    ended = {"terminated": {"finishedAt": "2026-01-01T23:59:30Z", "exitCode": 1}}
+    init = {**_container(restarts=3, waiting={"reason": "CrashLoopBackOff"}), "lastState": ended}
+    statuses = [_container(waiting={"reason": "PodInitializing"})]
+    pod = _pod(phase="Pending", initContainerStatuses=[init], containerStatuses=statuses)
+    assert pod_cells(pod, NOW_S)[1:3] == ["Init:CrashLoopBackOff", "3 (30s ago)"]
+    done = _container(restarts=3, terminated={"exitCode": 0})
+    pod = _pod(phase="Running", initContainerStatuses=[done], containerStatuses=[_container(ready=True, running={})])
+    assert pod_cells(pod, NOW_S)[2] == "0"
+
+
 META = {"metadata": {"name": "n", "creationTimestamp": NOW, "labels": {}}}
 
 
