@@ -139,8 +139,7 @@ def _look_at_pod(pod: Pod, uris: tuple[str, ...]) -> _Seen:
         return _Seen(None)
     for status in pod.status.initContainerStatuses:
         if status.name == INITIALIZER and status.state.running is not None:
-            # After a failure it runs again and again: what it said last stands until it says something else.
-            return _Seen(None) if _failure_before(status) else _Seen(State.LOADING)
+            return _look_at_retry(status, uris)
     retrying = False
     for status in (*pod.status.initContainerStatuses, *pod.status.containerStatuses):
         failure = _failure(status, uris) if status.name != _SIDECAR else None
@@ -148,6 +147,15 @@ def _look_at_pod(pod: Pod, uris: tuple[str, ...]) -> _Seen:
             return _Seen(State.FAILED, failure)
         retrying = retrying or (status.name != _SIDECAR and not status.ready and _failure_before(status) is not None)
     return _Seen(None) if retrying else _Seen(State.PENDING)
+
+
+def _look_at_retry(status: ContainerStatus, uris: tuple[str, ...]) -> _Seen:
+    """An initializer that runs, perhaps again: what it said last stands until it says something else."""
+    ended = _failure_before(status)
+    if ended is None:
+        return _Seen(State.LOADING)
+    # It is restarted so soon after its first failure that nobody may have seen it ended. One without words was killed.
+    return _Seen(State.FAILED, _load_failure(status.name, ended, uris)) if ended.message.strip() else _Seen(None)
 
 
 def _failure(status: ContainerStatus, uris: tuple[str, ...]) -> FailureInfo | None:
@@ -160,8 +168,12 @@ def _failure(status: ContainerStatus, uris: tuple[str, ...]) -> FailureInfo | No
         ended = _failure_before(status) or ContainerStateTerminated(exitCode=1)
     if ended is None or ended.exitCode == 0:
         return None
-    message = _last_words(status.name, ended)
-    if status.name == INITIALIZER and uris and "://" not in message and not any(uri in message for uri in uris):
+    return _load_failure(status.name, ended, uris)
+
+
+def _load_failure(container: str, ended: ContainerStateTerminated, uris: tuple[str, ...]) -> FailureInfo:
+    message = _last_words(container, ended)
+    if container == INITIALIZER and uris and "://" not in message and not any(uri in message for uri in uris):
         message = f"{', '.join(uris)}: {message}"
     return FailureInfo(reason=MODEL_LOAD_FAILED, message=message, exitCode=ended.exitCode)
 

@@ -117,6 +117,14 @@ def test_a_retry_changes_nothing_until_it_says_something_new() -> None:
     assert verdict(observe(restarted, before=broken)) == verdict(broken)
 
 
+def test_a_failure_that_was_only_seen_during_the_retry_is_told() -> None:
+    loading = observe(pod(init=[container_status(INIT)]))
+    again = pod(init=[container_status(INIT, state=RUNNING, last=ended(1, "gone"))])
+    assert failure(observe(again, before=loading)).message == f"{URI}: gone"
+    killed = pod(init=[container_status(INIT, state=RUNNING, last=ended(137))])
+    assert verdict(observe(killed, before=loading)) == verdict(loading)
+
+
 def test_the_sidecar_is_not_the_model() -> None:
     assert verdict(observe(pod(container_status("queue-proxy", state=ended(1)), container_status()))) == (
         "",
