@@ -35,7 +35,7 @@ def render(
     from controller.inferenceservice.forecast import render_once_ready
     from controller.inferenceservice.offline import render as render_offline
 
-    objects, world = _read_all(filename), _read_all(existing or [])
+    objects, world = _given(filename), _read_all(existing or [])
     try:
         if world:
             rendered = render_offline(objects, existing=world, namespace=namespace, with_status=status)
@@ -60,7 +60,7 @@ def validate(
     from controller.inferenceservice.offline import validate as validate_offline
 
     stored = next(iter(_read_all([old])), None) if old else None
-    verdicts = list(validate_offline(_read_all(filename), old=stored, namespace=namespace))
+    verdicts = list(validate_offline(_given(filename), old=stored, namespace=namespace))
     if defaults:
         sys.stdout.write(
             yaml.safe_dump_all([v.defaulted for v in verdicts if v.defaulted is not None], sort_keys=False)
@@ -69,6 +69,13 @@ def validate(
         (sys.stderr if defaults else sys.stdout).write(f"{verdict}\n")
     if any(verdict.errors for verdict in verdicts):
         raise typer.Exit(1)
+
+
+def _given(paths: list[Path]) -> list[dict[str, Any]]:
+    objects = _read_all(paths)
+    if not objects:
+        raise fail(f"{', '.join(map(str, paths))}: no object in it")
+    return objects
 
 
 def _read_all(paths: Iterable[Path]) -> list[dict[str, Any]]:

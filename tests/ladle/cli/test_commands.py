@@ -81,6 +81,15 @@ def test_a_manifest_without_a_kind_is_named(verb: str, tmp_path: Path) -> None:
     assert "kind" in shown.stderr
 
 
+@pytest.mark.parametrize("verb", ["render", "validate"])
+def test_a_manifest_without_objects_is_named(verb: str, tmp_path: Path) -> None:
+    manifest = tmp_path / "empty.yaml"
+    manifest.write_text("# nothing\n---\n")
+    shown = ladle(verb, "-f", str(manifest), home=tmp_path)
+    assert shown.returncode == 1
+    assert "empty.yaml: no object in it" in shown.stderr
+
+
 def test_a_manifest_that_is_no_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text("a: [")
     shown = ladle("validate", "-f", str(tmp_path / "m.yaml"), home=tmp_path)
