@@ -152,6 +152,7 @@ class ModelRepository:
     async def load(self, name: str) -> None:
         """Loads a model, again if it is loaded; raises what its `load` raises."""
         served = self.find(name)
+        log.info("loading model", model=name)  # The last words of a process that its model file ends.
         began_s = self._clock.monotonic_s()
         await served.load()
         took_s = self._clock.monotonic_s() - began_s

@@ -196,6 +196,13 @@ class TestProcess:
         assert reason in (tmp_path / "last-words").read_text()
         assert "Model iris could not be loaded" in ended.stderr
 
+    def test_a_file_that_ends_the_process_leaves_its_model_in_the_last_line(self, tmp_path: Path) -> None:
+        (tmp_path / "model.joblib").write_bytes(b"cos\n_exit\n(I3\ntR.")
+        ended = self.run(tmp_path, tmp_path / "last-words", "--model_name", "iris")
+        assert ended.returncode == 3
+        last = json.loads((ended.stdout + ended.stderr).splitlines()[-1])
+        assert (last["event"], last["model"]) == ("loading model", "iris")
+
     def test_a_setting_that_is_no_number_is_named(self, tmp_path: Path) -> None:
         ended = self.run(tmp_path, tmp_path / "last-words", CONTAINER_CONCURRENCY="many")
         assert ended.returncode == 1
