@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS_UP := onebox,sklearn
 EXTRAS_DEV := dev
+# Test processes side by side; most tests wait for processes, so that two cores carry two of them.
+WORKERS ?= 2
 # Flags of `ladle up`, for example: make up UP="--gateway-port 9080"
 UP ?=
 
@@ -30,7 +32,7 @@ down: ## Stop everything that `make up` started
 
 test: $(VENV)/.dev ## Run the whole test suite
 	@.ci/test-tools
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-long: $(VENV)/.dev ## Run the soaks
 	@$(BIN)/python -m pytest -m long --timeout 1800
