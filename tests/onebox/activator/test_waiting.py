@@ -204,7 +204,9 @@ async def test_a_client_that_leaves_frees_its_place_in_the_pod(bench: Bench) -> 
         pod.gate.clear()
         await bench.put(ready=[pod], containerConcurrency=1)
         async with asyncio.TaskGroup() as group:
-            leaving, staying = group.create_task(bench.ask()), group.create_task(bench.ask())
+            leaving = group.create_task(bench.ask())
+            await until("the first has the place", lambda: len(pod.requests) == 1)
+            staying = group.create_task(bench.ask())
             await bench.waiting(1)
             leaving.cancel()
             await until("the next one has the place", lambda: len(pod.requests) == 2)
