@@ -62,7 +62,8 @@ class DataPlane:
 
     def model_metadata(self, name: str) -> ModelMetadata:
         """What the model takes and gives; before it is loaded, its name alone."""
-        return self.repository.find(name).metadata
+        served = self.repository.find(name)
+        return served.model.metadata() if served.ready else served.metadata
 
     def index(self, *, only_ready: bool = False) -> list[IndexEntry]:
         """Every model with its state."""

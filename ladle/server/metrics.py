@@ -128,6 +128,10 @@ class Gauge(Counter):
     def set(self, values: tuple[str, ...], value: float) -> None:
         self._values[values] = value
 
+    def replace(self, values: dict[tuple[str, ...], float]) -> None:
+        """These and no others."""
+        self._values = values
+
     def families(self) -> Iterator[Any]:
         from prometheus_client.core import GaugeMetricFamily
 
@@ -154,6 +158,7 @@ class ServerMetrics:
             "ladle_batch_size_rows", "rows of the batches sent to the model", model, SIZE_BUCKETS
         )
         self.batch_wait = Histogram("ladle_batch_wait_seconds", "from a batch's first request to its sending", model)
+        self.engine = Gauge("ladle_model_engine", "what answers for the model; always 1", ("model_name", "engine"))
         self.load = Gauge("ladle_model_load_seconds", "how long the model took to load", model)
 
     def page(self, accept: str) -> tuple[bytes, bytes]:

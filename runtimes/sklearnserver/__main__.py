@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from ladle.server.options import ServerOptions
-from ladle.server.queue_settings import flag
 from ladle.server.runtime import run_runtime
 from runtimes.sklearnserver.model import SklearnModel
+from runtimes.sklearnserver.settings import SklearnSettings
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,12 +21,8 @@ def main(argv: Sequence[str]) -> int:
 
 def build_model(options: ServerOptions, env: Mapping[str, str]) -> SklearnModel:
     """The model that the options describe."""
-    return SklearnModel(
-        options.model_name,
-        options.model_directory,
-        probabilities=flag(env, "PREDICT_PROBA", default=False),
-        allow_pickle=flag(env, "LADLE_ALLOW_PICKLE", default=True),
-    )
+    settings = SklearnSettings.from_environment(env)
+    return SklearnModel(options.model_name, options.model_directory, settings=settings)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ladle.clock import SystemClock
 from ladle.errors import BadModel, InvalidInput
+from ladle.log import get_logger
 from ladle.protocol.datatypes import datatype_of
 from ladle.protocol.messages import InferRequest, ModelMetadata, TensorMetadata
 from ladle.protocol.results import DEFAULT_OUTPUT
 from ladle.protocol.tensor import Array
 from ladle.server.model import Model
 from ladle.server.model_files import find_model_file
+from runtimes.sklearnserver.acceleration import Graph, NotAccelerated, accelerate
+from runtimes.sklearnserver.files import read_estimator
+from runtimes.sklearnserver.settings import Engine, SklearnSettings
 
-EXTENSIONS = (".joblib", ".pkl", ".pickle")
+EXTENSIONS = (".joblib", ".pkl", ".pickle", ".skops")
 _INPUT = "input-0"
+_NOT_YET = "the model has not been asked enough to be worth a conversion"
+_clock = SystemClock()
+log = get_logger(__name__)
 
 
 class SklearnModel(Model):
@@ -24,33 +33,45 @@ class SklearnModel(Model):
 
     thread_safe = True
 
-    def __init__(self, name: str, directory: Path, *, probabilities: bool = False, allow_pickle: bool = True) -> None:
+    def __init__(self, name: str, directory: Path, *, settings: SklearnSettings | None = None) -> None:
         super().__init__(name)
         self._directory = directory
-        self._probabilities = probabilities
-        self._allow_pickle = allow_pickle
+        self._settings = settings or SklearnSettings()
         self._estimator: Any = None
         self._predict: Any = None
+        self._graph: Graph | None = None
+        self._spent_s = 0.0
+        """Time in scikit-learn's predictions. Threads may lose one another's addition, which does no harm."""
+        self._engine_reason = ""
+        """Why scikit-learn itself answers."""
 
     def load(self) -> None:
         path = find_model_file(self._directory, EXTENSIONS)
-        if not self._allow_pickle:
-            raise BadModel(f"{path.name} is a pickle, which runs code when it is read, and LADLE_ALLOW_PICKLE is false")
-        self._estimator = _read(path)
-        wanted = "predict_proba" if self._probabilities else "predict"
+        self._estimator = read_estimator(path, self._settings)
+        wanted = "predict_proba" if self._settings.probabilities else "predict"
         self._predict = getattr(self._estimator, wanted, None) or getattr(self._estimator, "predict", None)
         if self._predict is None:
             raise BadModel(f"{path.name} holds a {type(self._estimator).__name__}, which has no predict")
+        self._graph, self._engine_reason = None, ""
+        self._spent_s = 0.0
+        self._decide_engine()
 
     def predict(self, request: InferRequest) -> Any:
         table = request.wants_table
         rows = request.as_dataframe() if table else request.as_array()
         if not table:
             self._check_shape(rows)
+        if self._graph is not None and not table:
+            answer = self._graph.answer(rows)
+            if answer is not None:
+                return answer
+        began_s = _clock.monotonic_s()
         try:
             return self._predict(rows)
         except ValueError as error:  # How scikit-learn says that the rows do not fit.
             raise InvalidInput(str(error)) from error
+        finally:
+            self._spend(_clock.monotonic_s() - began_s)
 
     def metadata(self) -> ModelMetadata:
         features = getattr(self._estimator, "n_features_in_", None)
@@ -60,15 +81,58 @@ class SklearnModel(Model):
             platform="sklearn",
             inputs=(TensorMetadata(_INPUT, "BYTES" if features is None else "FP64", shape),),
             outputs=(self._output(),),
-            properties={"engine": "sklearn", "estimator": type(self._estimator).__name__},
+            properties=self._properties(),
         )
 
     def unload(self) -> None:
-        self._estimator = self._predict = None
+        self._estimator = self._predict = self._graph = None
+
+    def _properties(self) -> dict[str, str]:
+        properties = {
+            "engine": "sklearn" if self._graph is None else "onnx",
+            "estimator": type(self._estimator).__name__,
+        }
+        if self._engine_reason:
+            properties["engine_reason"] = self._engine_reason
+        return properties
+
+    def _decide_engine(self) -> None:
+        """What the settings leave open is decided later, when it is known that the model is used."""
+        engine = self._settings.engine
+        if engine is Engine.SKLEARN:
+            self._engine_reason = "LADLE_SKLEARN_ENGINE=sklearn"
+        elif engine is Engine.ONNX:
+            self._accelerate(self._estimator, self._predict)
+            if self._graph is None:
+                raise BadModel(f"LADLE_SKLEARN_ENGINE=onnx, but {self._engine_reason}")
+        else:
+            self._engine_reason = _NOT_YET
+
+    def _spend(self, seconds: float) -> None:
+        self._spent_s += seconds
+        if self._spent_s >= self._settings.accelerate_after_s and self._engine_reason == _NOT_YET:
+            self._engine_reason = "the conversion is under way"
+            # Beside the requests, which should not wait for it.
+            arguments = (self._estimator, self._predict)
+            threading.Thread(target=self._accelerate, args=arguments, name="accelerate", daemon=True).start()
+
+    def _accelerate(self, estimator: Any, predict: Any) -> None:
+        graph, reason = None, ""
+        try:
+            graph = accelerate(estimator, predict, probabilities=self._gives_probabilities, threads=1)
+        except NotAccelerated as error:
+            reason = str(error)
+        if estimator is self._estimator:  # It may have been unloaded, or loaded anew, meanwhile.
+            self._graph, self._engine_reason = graph, reason
+            log.info("engine chosen", model=self.name, **self._properties())
+
+    @property
+    def _gives_probabilities(self) -> bool:
+        return bool(self._predict == getattr(self._estimator, "predict_proba", None))
 
     def _output(self) -> TensorMetadata:
         classes = getattr(self._estimator, "classes_", None)
-        if self._predict == getattr(self._estimator, "predict_proba", None):
+        if self._gives_probabilities:
             return TensorMetadata(DEFAULT_OUTPUT, "FP64", (-1, -1 if classes is None else len(classes)))
         datatype = "FP64" if classes is None else datatype_of(np.asarray(classes)).name
         return TensorMetadata(DEFAULT_OUTPUT, datatype, (-1,))

@@ -33,7 +33,7 @@ MODULES = (
     "sklearn.tree",
 )
 OPTIONAL_MODULES = ("pandas", "threadpoolctl")
-"""For tables, and for thread limits: absent in a small environment."""
+"""For tables and thread limits: absent in a small environment. Not onnxruntime, which starts a thread when imported."""
 
 # OpenBLAS starts a thread for each core when it is imported, and a template must have none. A child that is told
 # OMP_NUM_THREADS sets it then.

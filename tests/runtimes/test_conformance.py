@@ -8,9 +8,11 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from runtimes.sklearnserver.model import SklearnModel
+from runtimes.sklearnserver.settings import Engine, SklearnSettings
 from tests.runtimes.conformance import Conformance, Subject
 
 FEATURES, LABELS = load_iris(return_X_y=True)
@@ -30,7 +32,22 @@ class TestSklearnProbabilities(Conformance):
         directory.mkdir(exist_ok=True)
         fitted = LogisticRegression(max_iter=1000).fit(FEATURES, LABELS)
         joblib.dump(fitted, directory / "model.joblib")
-        return Subject(SklearnModel("m", directory, probabilities=True), ROWS, fitted.predict_proba(ROWS))
+        return Subject(
+            SklearnModel("m", directory, settings=SklearnSettings(probabilities=True)), ROWS, fitted.predict_proba(ROWS)
+        )
+
+
+class TestSklearnByGraph(Conformance):
+    """Forests, the estimators that gain most."""
+
+    def subject(self, directory: Path) -> Subject:
+        pytest.importorskip("skl2onnx")
+        directory.mkdir(exist_ok=True)
+        fitted = RandomForestClassifier(20, random_state=0).fit(FEATURES, LABELS)
+        joblib.dump(fitted, directory / "model.joblib")
+        return Subject(
+            SklearnModel("m", directory, settings=SklearnSettings(engine=Engine.ONNX)), ROWS, fitted.predict(ROWS)
+        )
 
 
 class TestXGBoost(Conformance):

@@ -24,10 +24,12 @@ from sklearn.svm import SVC
 from ladle.errors import BadModel
 from ladle.server.model_files import find_model_file
 from runtimes.sklearnserver.model import EXTENSIONS, SklearnModel
+from runtimes.sklearnserver.settings import SklearnSettings
 from tests.ladle.server.serving import served, tensor
 
 DEADLINE_S = 60.0
 ROWS = [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
+PROBABILITIES = SklearnSettings(probabilities=True)
 FEATURES, LABELS = load_iris(return_X_y=True)
 
 
@@ -73,7 +75,7 @@ class TestAnswers:
 
     async def test_probabilities_where_they_are_wanted(self, tmp_path: Path) -> None:
         fitted = LogisticRegression(max_iter=1000).fit(FEATURES, LABELS)
-        async with served(SklearnModel("m", saved(tmp_path, fitted), probabilities=True)) as app:
+        async with served(SklearnModel("m", saved(tmp_path, fitted), settings=PROBABILITIES)) as app:
             found = json.loads((await app.v1("m", {"instances": ROWS})).body)["predictions"]
             metadata = json.loads((await app.get("/v2/models/m")).body)
         np.testing.assert_array_equal(found, fitted.predict_proba(ROWS))
@@ -81,7 +83,7 @@ class TestAnswers:
 
     async def test_labels_where_there_are_no_probabilities(self, tmp_path: Path) -> None:
         fitted = LinearRegression().fit(FEATURES, LABELS)
-        async with served(SklearnModel("m", saved(tmp_path, fitted), probabilities=True)) as app:
+        async with served(SklearnModel("m", saved(tmp_path, fitted), settings=PROBABILITIES)) as app:
             assert (await app.v1("m", {"instances": ROWS})).status == 200
 
     async def test_texts_go_in_and_come_out(self, tmp_path: Path) -> None:
@@ -98,7 +100,9 @@ class TestAnswers:
         assert metadata["platform"] == "sklearn"
         assert metadata["inputs"] == [{"name": "input-0", "datatype": "FP64", "shape": [-1, 4]}]
         assert metadata["outputs"] == [{"name": "output-0", "datatype": "INT64", "shape": [-1]}]
-        assert metadata["properties"] == {"engine": "sklearn", "estimator": "SVC"}
+        assert metadata["properties"]["engine"] == "sklearn"
+        assert metadata["properties"]["estimator"] == "SVC"
+        assert "not been asked enough" in metadata["properties"]["engine_reason"]
 
 
 class TestRefusals:
@@ -139,7 +143,7 @@ class TestFiles:
         ("names", "complaint"),
         [
             ([], "found nothing"),
-            (["a.bst", "b.txt"], r"expected one \*.joblib, \*.pkl, \*.pickle, found a.bst, b.txt"),
+            (["a.bst", "b.txt"], r"expected one \*.joblib, \*.pkl, \*.pickle, \*.skops, found a.bst, b.txt"),
             (["a.joblib", "b.pkl"], "only one is allowed: a.joblib, b.pkl"),
         ],
     )
@@ -155,7 +159,7 @@ class TestFiles:
 
     def test_pickles_can_be_refused(self, iris: Path) -> None:
         with pytest.raises(BadModel, match="LADLE_ALLOW_PICKLE is false"):
-            SklearnModel("iris", iris, allow_pickle=False).load()
+            SklearnModel("iris", iris, settings=SklearnSettings(allow_pickle=False)).load()
 
     def test_what_is_no_estimator_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(BadModel, match=r"model.joblib holds a dict, which has no predict"):

@@ -116,5 +116,10 @@ class RestRouter:
         return None
 
     def _page(self, request: Request) -> Response:
+        served = [found for found in self._data_plane.repository.served() if found.ready]
+        engines: dict[tuple[str, ...], float] = {
+            (one.model.name, one.model.metadata().properties.get("engine", "python")): 1.0 for one in served
+        }
+        self._metrics.engine.replace(engines)
         body, content_type = self._metrics.page(request.header(b"accept"))
         return Response(200, body, content_type=content_type)
