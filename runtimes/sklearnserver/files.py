@@ -13,7 +13,7 @@ SKOPS = ".skops"
 
 
 def read_estimator(path: Path, settings: SklearnSettings) -> Any:
-    """What the file holds; BadModel where the settings forbid it, else whatever reading it raises."""
+    """What the file holds; BadModel where the settings forbid it, or where it cannot be read."""
     if path.suffix == SKOPS:
         return _read_skops(path, settings.trusted)
     if not settings.allow_pickle:
@@ -21,7 +21,10 @@ def read_estimator(path: Path, settings: SklearnSettings) -> Any:
             f"{path.name} is a pickle, which runs code when it is read, and LADLE_ALLOW_PICKLE is false; "
             "save the model with skops, or as ONNX"
         )
-    return import_module("joblib").load(path)
+    try:
+        return import_module("joblib").load(path)
+    except Exception as error:  # A pickle runs code of its own: whatever it raises means that the file cannot be read.
+        raise BadModel(f"{path.name} could not be read: {type(error).__name__}: {error}") from error
 
 
 def _read_skops(path: Path, trusted: tuple[str, ...]) -> Any:

@@ -141,12 +141,3 @@ class SklearnModel(Model):
         features = getattr(self._estimator, "n_features_in_", None)
         if features is not None and (rows.ndim != 2 or rows.shape[1] != features):
             raise InvalidInput(f"input has shape {list(rows.shape)}, expected [rows, {features}]")
-
-
-def _read(path: Path) -> Any:
-    import joblib
-
-    try:
-        return joblib.load(path)
-    except Exception as error:  # A pickle runs code of its own: whatever it raises means that the file cannot be read.
-        raise BadModel(f"{path.name} could not be read: {type(error).__name__}: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ladle.errors import InvalidInput, MissingField
@@ -195,6 +195,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # A busy machine is no finding.
 @given(st.dictionaries(st.sampled_from(["inputs", "outputs", "id", "parameters"]), JSON), st.binary(max_size=20))
 def test_whatever_comes_is_a_request_or_an_invalid_input(message: dict[str, Any], raw: bytes) -> None:
     body = json.dumps(message, allow_nan=False, default=str).encode() if _finite(message) else b"{}"
