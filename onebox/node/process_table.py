@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,13 @@ from onebox.processes import HOME_VARIABLE, ProcessId
 
 log = get_logger(__name__)
 
-ROUNDS_MAX = 10
-"""A run whose processes fork faster than they are killed is given up after this many looks, and logged."""
+SWEEP_S = 10.0
+"""A run whose processes fork faster than they are killed, or do not die of SIGKILL (a hung disk), is given up after
+this long, and logged."""
+LOOK_INTERVAL_S = 0.005
+"""What was killed takes until the kernel next runs it to be gone: the pause before the next look at it."""
+_EXEC_LOOKS = 3
+"""While a process is within execve its environment reads as empty, for some microseconds: it is read again."""
 _STATE, _SESSION, _START_TIME = 0, 3, 19
 """Indexes in /proc/PID/stat after the command's closing parenthesis (proc(5), fields 3, 6 and 22)."""
 
@@ -43,7 +49,7 @@ def scan(home: Path) -> Iterator[Seen]:
         if not entry.name.isdigit() or int(entry.name) == own:
             continue
         try:
-            environment = Path(entry.path, "environ").read_bytes().split(b"\0")
+            environment = _environment(Path(entry.path, "environ")).split(b"\0")
             if wanted not in environment:
                 continue
             stat = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()
@@ -59,6 +65,10 @@ def scan(home: Path) -> Iterator[Seen]:
         )
 
 
+def _environment(path: Path) -> bytes:
+    return next((content for _ in range(_EXEC_LOOKS) if (content := path.read_bytes())), b"")
+
+
 class Sweeper:
     """Kills what a run leaves behind. Looks that are asked for at the same time share one scan of /proc."""
 
@@ -70,18 +80,21 @@ class Sweeper:
         self._seen: tuple[Seen, ...] = ()
 
     async def sweep(self, launch: str, session: int | None) -> int:
-        """Kills every process of a run with SIGKILL; returns how many there were."""
-        killed = 0
-        for _ in range(ROUNDS_MAX):
-            members = [seen for seen in await self._look() if _belongs(seen, launch, session)]
+        """Kills every process of a run with SIGKILL and waits until they are gone; returns how many there were."""
+        killed: set[ProcessId] = set()
+        deadline_s = time.monotonic() + SWEEP_S
+        while time.monotonic() < deadline_s:
+            members = {seen.identity for seen in await self._look() if _belongs(seen, launch, session)}
             if not members:
-                return killed
+                return len(killed)
             for member in members:
                 with contextlib.suppress(ProcessLookupError):
-                    member.identity.signal(signal.SIGKILL)
-            killed += len(members)
+                    member.signal(signal.SIGKILL)
+            if members <= killed:
+                await asyncio.sleep(LOOK_INTERVAL_S)
+            killed |= members
         log.error("processes left behind", launch=launch, session=session)
-        return killed
+        return len(killed)
 
     async def _look(self) -> tuple[Seen, ...]:
         """What a scan that began after this call has found."""
