@@ -21,6 +21,7 @@ $(VENV)/.up: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	@.ci/install "$(PYTHON)" $(VENV) $(EXTRAS_DEV)
+	@.ci/test-torch $(VENV)
 	@touch $@ $(VENV)/.up
 
 up: $(VENV)/.up ## Install, start onebox, serve examples/iris and send it a prediction
