@@ -19,9 +19,15 @@ class BadUri(BadModel):
 
 
 class NoSuchSource(BadModel):
-    """There is nothing at a URI, or nobody may read it."""
+    """There is nothing at a URI."""
 
     reason = "NoSuchSource"
+
+
+class AccessDenied(BadModel):
+    """The store wants credentials, or other ones. The message says which variable or secret to set."""
+
+    reason = "AccessDenied"
 
 
 class WrongContent(BadModel):
