@@ -1,28 +1,34 @@
 """`make bench`: runs the benchmarks one after the other and prints their figures as ratios.
 
-`python -m benchmarks [NAME...]` runs the named ones. Nothing here is a test: the machine decides the figures.
+`python -m benchmarks [--quick] [NAME...]` runs the named ones. Nothing here is a test: the machine decides the figures.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable, Mapping
 
 from benchmarks import control_plane
+from benchmarks.serving import run as serving
 
-BENCHMARKS: Mapping[str, Callable[[], None]] = {"control-plane": control_plane.main}
+BENCHMARKS: Mapping[str, Callable[[bool], None]] = {
+    "serving": lambda quick: serving.main(quick=quick),
+    "control-plane": lambda _: control_plane.main(),
+}
 
 
-def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in BENCHMARKS]
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; all without one")
+    parser.add_argument("--quick", action="store_true", help="serving: short slices, one round")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in BENCHMARKS]
     if unknown:
-        print(f"no benchmark is named {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
-        return 1
-    for name in names or BENCHMARKS:
+        parser.error(f"no benchmark is named {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    for name in arguments.names or BENCHMARKS:
         print(f"\n## {name}\n", flush=True)
-        BENCHMARKS[name]()
-    return 0
+        BENCHMARKS[name](arguments.quick)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    main()

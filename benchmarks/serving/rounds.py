@@ -1,0 +1,87 @@
+"""Interleaved rounds: every server gets a slice of each round, so that a busy machine disturbs all alike.
+
+Ratios are taken within a round and the median of them is printed; so are requests/s and percentiles. Processor time of the
+server for each request is the figure that neighbours disturb least: it tells what the server costs, not who else was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks import machine
+from benchmarks.serving import h2load
+from benchmarks.serving.cases import Case
+from benchmarks.serving.h2load import Figures
+
+_US_PER_S = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A server as it is asked in one comparison."""
+
+    name: str
+    pid: int
+    port: int
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One contender in one round."""
+
+    figures: Figures
+    cpu_us: float
+    """Of the server's processes, for each request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How long it is measured."""
+
+    rounds: int
+    slice_s: float
+
+
+FULL = Effort(rounds=5, slice_s=1.0)
+QUICK = Effort(rounds=1, slice_s=0.3)
+
+
+def measure(contenders: Sequence[Contender], *, connections: int, effort: Effort) -> dict[str, list[Slice]]:
+    """By contender, a slice for each round."""
+    found: dict[str, list[Slice]] = {contender.name: [] for contender in contenders}
+    for number in range(effort.rounds):
+        # Whoever comes first would always meet the same neighbour.
+        turned = number % len(contenders)
+        for contender in (*contenders[turned:], *contenders[:turned]):
+            found[contender.name].append(_slice(contender, connections, effort.slice_s))
+    return found
+
+
+def _slice(contender: Contender, connections: int, slice_s: float) -> Slice:
+    used_s = machine.cpu_s([contender.pid])
+    figures = h2load.run(contender.case, contender.port, connections=connections, duration_s=slice_s)
+    used_s = machine.cpu_s([contender.pid]) - used_s
+    # The warm-up's requests are in the processor time and not in the log; they take their share of it.
+    counted = figures.requests_per_s * (slice_s + h2load.WARM_UP_S)
+    return Slice(figures, used_s / counted * _US_PER_S if counted else float("nan"))
+
+
+def ratio(of: Sequence[Slice], to: Sequence[Slice]) -> float:
+    """Median over the rounds of the first's requests/s for each of the second's."""
+    pairs = zip(of, to, strict=True)
+    return median(a.figures.requests_per_s / b.figures.requests_per_s for a, b in pairs if b.figures.requests_per_s)
+
+
+def row(name: str, slices: Sequence[Slice]) -> str:
+    """Medians, aligned."""
+    figures = [one.figures for one in slices]
+    failures = sum(one.failures for one in figures)
+    text = (
+        f"  {name:<22}{median(f.requests_per_s for f in figures):>8.0f}/s"
+        f"  p50 {median(f.p50_ms for f in figures):>7.2f}  p99 {median(f.p99_ms for f in figures):>7.2f} ms"
+        f"  {median(one.cpu_us for one in slices):>7.0f} us cpu"
+    )
+    return text + (f"  {failures} FAILURES" if failures else "")
