@@ -11,10 +11,13 @@ Exception
 │   ├── ModelNotReady        it is loading, or failed to load
 │   └── StorageUnavailable   a download failed although its source may be right
 ├── InferenceError           the model itself failed
+├── StatusError              the model's own code chose what to answer
 └── anything else            a bug: loud, with its traceback
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class UserError(Exception):
@@ -79,6 +82,21 @@ class ModelNotReady(TransientError):
 
 class StorageUnavailable(TransientError):
     """A source of model files did not answer, or broke off, more often than it was retried."""
+
+
+class StatusError(Exception):
+    """An answer that a model's own code chose: a status as HTTP numbers them, any JSON as body, headers.
+
+    For what is no fault of this server: a refusal of the model's, or the failure of another server that it asked.
+    """
+
+    def __init__(self, status: int, body: object, headers: Mapping[str, str] | None = None) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"status = {status}, must be in [400, 599]")
+        super().__init__(f"{status}: {body}")
+        self.status = status
+        self.body = body
+        self.headers = dict(headers or {})
 
 
 class InferenceError(Exception):

@@ -41,6 +41,10 @@ class InferRequest:
     """Of the HTTP request or the gRPC call; names in lower case."""
     size_bytes: int = 0
     """Of the body as it came."""
+    over_grpc: bool = False
+    """Whether it came as a gRPC call."""
+    response_headers: dict[str, str] = field(default_factory=dict)
+    """What a model puts here is sent back with the answer, as headers of HTTP or as metadata of gRPC."""
 
     @property
     def instances(self) -> list[Any]:

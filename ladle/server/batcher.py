@@ -65,10 +65,15 @@ class Batcher:
     async def _answer(self, requests: Sequence[InferRequest]) -> Sequence[Any | Exception]:
         self._watch.sent(sum(batch_key(request)[1] for request in requests))
         try:
-            return split_result(await self._ask(merge_requests(requests)), requests)
+            merged = merge_requests(requests)
+            parts = split_result(await self._ask(merged), requests)
         except Exception as error:  # noqa: BLE001  # Whatever a model raises is somebody's answer; whose, one by one shows.
             if len(requests) == 1 or isinstance(error, WrongRowCount):
                 return [error] * len(requests)
+        else:
+            for request in requests:  # What a model says about a batch, it says about each.
+                request.response_headers.update(merged.response_headers)
+            return parts
         return [await self._alone(request) for request in requests]
 
     async def _alone(self, request: InferRequest) -> Any | Exception:
@@ -119,6 +124,7 @@ def merge_requests(requests: Sequence[InferRequest]) -> InferRequest:
         parameters=first.parameters,
         headers=first.headers,
         size_bytes=sum(request.size_bytes for request in requests),
+        over_grpc=first.over_grpc,
     )
     if first.is_v1:
         merged.payload = {"instances": [row for request in requests for row in request.instances]}

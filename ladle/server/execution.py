@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from ladle.clock import Clock
-from ladle.protocol.messages import InferRequest
 from ladle.server.eventually import Eventually
 
 INLINE_S_MAX = 0.001
@@ -29,19 +29,29 @@ _SIZE_CLASSES = 64
 """One for each power of two of a body's size."""
 
 
-Function = Callable[[InferRequest], Any]
+class Sized(Protocol):
+    """What a function is given: a request, or what stands for one."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the request's body."""
+
+
+Function = Callable[[Any], Any]
 
 
 class Call:
     """A function of a model, ready to be called."""
 
-    __slots__ = ("function", "is_async", "observe")
+    __slots__ = ("function", "is_async", "mean_s", "observe")
 
     def __init__(self, function: Function, observe: Callable[[float], None]) -> None:
         """`observe` hears how long each call took."""
         self.function = function
         self.observe = observe
         self.is_async = inspect.iscoroutinefunction(function)
+        self.mean_s = [_SAMPLE_S_MAX] * _SIZE_CLASSES
+        """How long it takes, by size of request."""
 
 
 class Runner:
@@ -52,17 +62,22 @@ class Runner:
         self._clock = clock
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
-        self._mean_s = [_SAMPLE_S_MAX] * _SIZE_CLASSES
         self._in_threads: set[Future[tuple[Any, Exception | None, float]]] = set()
         """Calls that are in a thread or wait for one. Changed by those threads too: adding and discarding are atomic."""
 
-    def run(self, call: Call, request: InferRequest) -> Eventually[Any]:
+    def allow(self, threads: int) -> None:
+        """From now on so many threads of the model may run at once."""
+        if threads != self._threads:
+            self.close()
+            self._threads, self._pool = threads, None
+
+    def run(self, call: Call, request: Sized) -> Eventually[Any]:
         """What the function returns; a coroutine where that takes a thread, or the function is one."""
         if call.is_async:
             return self._await(call, request)
         size_class = request.size_bytes.bit_length()
         # One thread means that the model must not run twice at once: then the loop has to wait for that thread too.
-        if self._mean_s[size_class] > INLINE_S_MAX or (self._threads == 1 and self._in_threads):
+        if call.mean_s[size_class] > INLINE_S_MAX or (self._threads == 1 and self._in_threads):
             return self._in_thread(call, request, size_class)
         began_s = self._clock.monotonic_s()
         try:
@@ -75,17 +90,18 @@ class Runner:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _await(self, call: Call, request: InferRequest) -> Any:
+    async def _await(self, call: Call, request: Sized) -> Any:
         began_s = self._clock.monotonic_s()
         try:
             return await call.function(request)
         finally:
             call.observe(self._clock.monotonic_s() - began_s)
 
-    async def _in_thread(self, call: Call, request: InferRequest, size_class: int) -> Any:
+    async def _in_thread(self, call: Call, request: Sized, size_class: int) -> Any:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="predict")
-        future = self._pool.submit(self._timed, call.function, request)
+        # The context goes along, as with asyncio.to_thread: a model's code may keep something in it.
+        future = self._pool.submit(contextvars.copy_context().run, self._timed, call.function, request)
         self._in_threads.add(future)
         # At the thread's own end, not the waiting's: who stops waiting does not stop the model.
         future.add_done_callback(self._in_threads.discard)
@@ -95,9 +111,7 @@ class Runner:
             raise error
         return result
 
-    def _timed(
-        self, function: Callable[[InferRequest], Any], request: InferRequest
-    ) -> tuple[Any, Exception | None, float]:
+    def _timed(self, function: Function, request: Sized) -> tuple[Any, Exception | None, float]:
         began_s = self._clock.monotonic_s()
         try:
             return function(request), None, self._clock.monotonic_s() - began_s
@@ -106,8 +120,8 @@ class Runner:
 
     def _record(self, call: Call, size_class: int, took_s: float) -> None:
         call.observe(took_s)
-        mean_s = self._mean_s[size_class]
-        self._mean_s[size_class] = mean_s + _WEIGHT * (min(took_s, _SAMPLE_S_MAX) - mean_s)
+        mean_s = call.mean_s[size_class]
+        call.mean_s[size_class] = mean_s + _WEIGHT * (min(took_s, _SAMPLE_S_MAX) - mean_s)
 
 
 async def in_daemon_thread(function: Callable[[], None]) -> None:

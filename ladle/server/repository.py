@@ -13,6 +13,7 @@ from ladle.log import get_logger
 from ladle.protocol.messages import ModelMetadata
 from ladle.server.batcher import Batcher
 from ladle.server.execution import Call, Runner, in_daemon_thread
+from ladle.server.hooks import EXPLAIN, PREDICT, compose
 from ladle.server.metrics import ServerMetrics
 from ladle.server.model import Model
 from ladle.server.statistics import ModelStatistics
@@ -62,12 +63,13 @@ class ServedModel:
 
     def _bind(self) -> None:
         name = self.model.name
-        self.predict = Call(self.model.predict, self._metrics.predict.series(name).observe)
-        self.explain = Call(self.model.explain, self._metrics.explain.series(name).observe)
+        model, runner = self.model, self.runner
+        self.predict = Call(compose(model.steps(PREDICT), runner), self._metrics.predict.series(name).observe)
+        self.explain = Call(compose(model.steps(EXPLAIN), runner), self._metrics.explain.series(name).observe)
 
     @property
     def ready(self) -> bool:
-        return self.state is ModelState.READY
+        return self.state is ModelState.READY and self.model.healthy()
 
     async def load(self) -> None:
         """Loads the model, in a thread; raises what its `load` raises."""
@@ -114,11 +116,14 @@ class ModelRepository:
 
     def add(self, model: Model) -> ServedModel:
         """Registers a model, which is not loaded yet; one of the same name is replaced."""
-        runner = Runner(self._clock, threads=self._threads if model.thread_safe else 1)
+        runner = Runner(self._clock, threads=self._threads_of(model))
         served = self._models[model.name] = ServedModel(model, runner, self._metrics)
         if self._make_batcher is not None:
             served.batcher = self._make_batcher(runner, served)
         return served
+
+    def _threads_of(self, model: Model) -> int:
+        return self._threads if model.thread_safe else 1
 
     def names(self) -> list[str]:
         return list(self._models)
@@ -140,8 +145,8 @@ class ModelRepository:
     def find_ready(self, name: str) -> ServedModel:
         """The model of that name that can answer; ModelNotFound or ModelNotReady."""
         served = self.find(name)
-        if served.state is not ModelState.READY:
-            raise ModelNotReady(name, served.detail)
+        if not served.ready:
+            raise ModelNotReady(name, served.detail or "It says so itself.")
         return served
 
     @property
@@ -155,6 +160,7 @@ class ModelRepository:
         log.info("loading model", model=name)  # The last words of a process that its model file ends.
         began_s = self._clock.monotonic_s()
         await served.load()
+        served.runner.allow(self._threads_of(served.model))  # A model may learn in `load` whether it is thread-safe.
         took_s = self._clock.monotonic_s() - began_s
         self._metrics.load.set((name,), took_s)
         log.info("model loaded", model=name, seconds=round(took_s, 3), **served.metadata.properties)

@@ -51,6 +51,7 @@ def decode_request(message: Any, headers: Mapping[str, str]) -> InferRequest:
         parameters=_decode_parameters(message.parameters),
         headers=headers,
         size_bytes=message.ByteSize(),
+        over_grpc=True,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from ladle.clock import Clock
-from ladle.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, Unsupported
+from ladle.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, StatusError, Unsupported
 from ladle.log import get_logger
 from ladle.protocol.grpc.codec import decode_request, encode_response
 from ladle.protocol.grpc.schema import INFERENCE_SERVICE, METHODS, message_class
@@ -21,6 +21,7 @@ from ladle.server.model_config import model_config
 from ladle.server.passage import Overloaded, TookTooLong, passage
 from ladle.server.queue_proxy import QueueProxy
 from ladle.server.repository import ServedModel
+from ladle.server.response_headers import model_metadata
 from ladle.server.statistics import MS_PER_S
 
 _PROXIED_HEADER = "k-proxy-request"
@@ -53,7 +54,7 @@ class InferenceService:
         began_s, code = self._clock.monotonic_s(), grpc.StatusCode.OK
         try:
             async with passage(self._queue_proxy, proxied=_PROXIED_HEADER in headers):
-                return await self._infer(message, headers)
+                return await self._infer(message, headers, context)
         except Exception as error:  # noqa: BLE001  # The top of a call: every error has a code.
             code, text = status_of(error)
             await context.abort(code, text)
@@ -62,7 +63,7 @@ class InferenceService:
             ok = code is grpc.StatusCode.OK
             self._data_plane.record(message.model_name, "grpc", code=code.name, ok=ok, took_s=took_s)
 
-    async def _infer(self, message: Any, headers: Mapping[str, str]) -> Any:
+    async def _infer(self, message: Any, headers: Mapping[str, str], context: grpc.aio.ServicerContext) -> Any:
         served = self._data_plane.repository.find_ready(message.model_name)
         self._data_plane.refuse_version(message.model_name, message.model_version)
         began_s = self._clock.monotonic_s()
@@ -74,6 +75,8 @@ class InferenceService:
         began_s = self._clock.monotonic_s()
         encoded = encode_response(v2_response(result, request), raw=bool(message.raw_input_contents))
         served.postprocess.observe(self._clock.monotonic_s() - began_s)
+        if request.response_headers:
+            await context.send_initial_metadata(model_metadata(request.response_headers))
         return encoded
 
     async def _server_live(self, _: Any) -> dict[str, Any]:
@@ -147,6 +150,8 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     """The code and the text of an error; bugs go to the log and say no more than that they are."""
     codes = grpc.StatusCode
     match error:
+        case StatusError():
+            return _CODES.get(error.status, _code_of_class(error.status)), str(error.body)
         case InvalidInput() | InferenceError():
             return codes.INVALID_ARGUMENT, str(error)
         case ModelNotFound():
@@ -160,6 +165,27 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
         case _:
             log.error("call failed", error=repr(error), traceback="".join(traceback.format_exception(error)))
             return codes.INTERNAL, "Internal server error"
+
+
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
+    409: grpc.StatusCode.ABORTED,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    501: grpc.StatusCode.UNIMPLEMENTED,
+    502: grpc.StatusCode.UNAVAILABLE,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""HTTP statuses that mean the same, as google.rpc.Code lists them."""
+
+
+def _code_of_class(status: int) -> grpc.StatusCode:
+    return grpc.StatusCode.FAILED_PRECONDITION if status < 500 else grpc.StatusCode.INTERNAL
 
 
 def _headers(context: grpc.aio.ServicerContext) -> dict[str, str]:

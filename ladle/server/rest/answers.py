@@ -10,11 +10,13 @@ from ladle.errors import (
     MissingField,
     ModelNotFound,
     ModelNotReady,
+    StatusError,
     Unsupported,
 )
 from ladle.log import get_logger
 from ladle.protocol.json import encode
 from ladle.server.http.messages import Response
+from ladle.server.response_headers import model_headers
 
 log = get_logger(__name__)
 
@@ -36,12 +38,24 @@ def error_answer(error: Exception) -> Response:
     """The code and the body of an error; those that are the server's or the model's fault go to the log."""
     if isinstance(error, MissingField):
         return _missing_field(error)
+    if isinstance(error, StatusError):
+        return _chosen(error)
     status = _status_of(error)
     if status != 500:
         return json_answer({"error": str(error)}, status)
     log.error("request failed", error=repr(error), traceback="".join(traceback.format_exception(error)))
     text = str(error) if isinstance(error, InferenceError) else f"{type(error).__name__} : {error}"
     return json_answer({"error": text}, 500)
+
+
+def _chosen(error: StatusError) -> Response:
+    try:
+        return Response(error.status, encode(error.body), headers=model_headers(error.headers))
+    except (
+        InferenceError,
+        TypeError,
+    ) as unfit:  # A header that is none, a body without JSON form: the model's failure.
+        return error_answer(unfit)
 
 
 def _status_of(error: Exception) -> int:

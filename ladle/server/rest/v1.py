@@ -15,6 +15,7 @@ from ladle.server.eventually import then
 from ladle.server.http.application import Answer
 from ladle.server.http.messages import OCTETS, TEXT, Request, Response, text
 from ladle.server.repository import ServedModel
+from ladle.server.response_headers import model_headers
 from ladle.server.rest.answers import json_answer
 from ladle.server.rest.bodies import TextHeaders, compressed, decoded_body, is_json
 
@@ -54,7 +55,9 @@ class V1:
         )
         served.preprocess.observe(self._clock.monotonic_s() - began_s)
         ask = self._data_plane.explain if verb == "explain" else self._data_plane.predict
-        return then(ask(served, inference), lambda result: self._respond(result, served, request))
+        return then(
+            ask(served, inference), lambda result: _with_headers(self._respond(result, served, request), inference)
+        )
 
     def _respond(self, result: Any, served: ServedModel, request: Request) -> Response:
         if isinstance(result, Response):
@@ -72,6 +75,12 @@ class V1:
         if packed is None:
             return Response(200, body)
         return Response(200, packed[0], headers=((b"content-encoding", packed[1].encode()),))
+
+
+def _with_headers(response: Response, inference: InferRequest) -> Response:
+    if inference.response_headers:
+        response.headers += model_headers(inference.response_headers)
+    return response
 
 
 def _batch_refusal(request: Request) -> Response | None:

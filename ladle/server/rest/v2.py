@@ -16,6 +16,7 @@ from ladle.server.http.application import Answer
 from ladle.server.http.messages import JSON, OCTETS, Header, Request, Response
 from ladle.server.model_config import model_config
 from ladle.server.repository import ServedModel
+from ladle.server.response_headers import model_headers
 from ladle.server.rest.answers import json_answer
 from ladle.server.rest.bodies import TextHeaders, compressed, decoded_body
 from ladle.server.statistics import MS_PER_S
@@ -74,7 +75,10 @@ class V2:
         began_s = self._clock.monotonic_s()
         encoded = encode_response(v2_response(result, inference), inference)
         served.postprocess.observe(self._clock.monotonic_s() - began_s)
-        return _response(encoded, request)
+        response = _response(encoded, request)
+        if inference.response_headers:
+            response.headers += model_headers(inference.response_headers)
+        return response
 
     def config(self, name: str) -> Response:
         """The model's configuration, in Triton's form."""

@@ -135,8 +135,9 @@ async def test_one_that_waits_for_a_thread_and_leaves_never_runs() -> None:
 async def test_the_thread_of_a_client_that_left_still_keeps_an_unsafe_model_to_itself() -> None:
     model = GateModel()
     async with served(model) as app, wire(app.port) as leaver, wire(app.port) as stayer:
-        app.server.repository.find("gate").runner._mean_s = [0.0] * 64  # It has been quick so far.
-        app.server.repository.find("gate").runner._mean_s[(16).bit_length()] = 1.0
+        call = app.server.repository.find("gate").predict
+        call.mean_s = [0.0] * 64  # It has been quick so far.
+        call.mean_s[(16).bit_length()] = 1.0
         leaver.ask("POST", "/v1/models/gate:predict", b'{"instances":[]}')
         await eventually("it runs", lambda: answered(lambda: model.inside == 1))
         leaver.abort()
