@@ -1,4 +1,4 @@
-"""`ladle autoscaler replay`: what the autoscaler would have decided on recorded traffic."""
+"""`ladle autoscaler`: what the autoscaler would have decided on recorded load, and would do under traffic to come."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from ladle.cli.simulation import simulate
 
 app = typer.Typer(help="Ask the autoscaler offline.", no_args_is_help=True)
 
@@ -25,3 +27,6 @@ def replay(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, hel
     traces = json.loads(file.read_text())
     decided = [replay_trace(trace) for trace in traces] if isinstance(traces, list) else replay_trace(traces)
     sys.stdout.write(json.dumps(decided, indent=1) + "\n")
+
+
+app.command()(simulate)

@@ -35,7 +35,7 @@ def render(
     from controller.inferenceservice.forecast import render_once_ready
     from controller.inferenceservice.offline import render as render_offline
 
-    objects, world = _given(filename), _read_all(existing or [])
+    objects, world = _given(filename), read_objects(existing or [])
     try:
         if world:
             rendered = render_offline(objects, existing=world, namespace=namespace, with_status=status)
@@ -59,7 +59,7 @@ def validate(
     """Say what admission would say, a line for each object; exit code 1 where one is refused."""
     from controller.inferenceservice.offline import validate as validate_offline
 
-    stored = next(iter(_read_all([old])), None) if old else None
+    stored = next(iter(read_objects([old])), None) if old else None
     verdicts = list(validate_offline(_given(filename), old=stored, namespace=namespace))
     if defaults:
         sys.stdout.write(
@@ -72,13 +72,14 @@ def validate(
 
 
 def _given(paths: list[Path]) -> list[dict[str, Any]]:
-    objects = _read_all(paths)
+    objects = read_objects(paths)
     if not objects:
         raise fail(f"{', '.join(map(str, paths))}: no object in it")
     return objects
 
 
-def _read_all(paths: Iterable[Path]) -> list[dict[str, Any]]:
+def read_objects(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Every object in these files, lists taken apart; a failure to read them ends the command."""
     return [item for path in paths for item in _objects(path)]
 
 
