@@ -33,6 +33,7 @@ down: ## Stop everything that `make up` started
 
 test: $(VENV)/.dev ## Run the whole test suite
 	@.ci/test-tools
+	@.ci/peers kserve || echo "The tests that need the kserve package will be skipped." >&2
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-long: $(VENV)/.dev ## Run the soaks
