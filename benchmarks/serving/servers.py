@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -77,7 +78,7 @@ def running(program: Program, models: Path, logs: Path) -> Iterator[Server]:
     try:
         for port, protocol in ((http_port, "http"), (grpc_port, "grpc")):
             if protocol in program.speaks:
-                _wait_for(port, process, log)
+                _wait_for(port, process, log, is_http=protocol == "http")
         ports = (
             port if protocol in program.speaks else 0 for protocol, port in (("http", http_port), ("grpc", grpc_port))
         )
@@ -141,15 +142,31 @@ def _free_port() -> int:
             return port
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path, *, is_http: bool) -> None:
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if process.poll() is not None:
             raise Missing(f"it ended with {process.returncode}: {_last_words(log)}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
+        with contextlib.suppress(OSError):
+            if _is_ready(port) if is_http else _listens(port):
+                return
         time.sleep(0.05)
-    raise Missing(f"it does not listen on port {port} after {START_TIMEOUT_S:.0f} s: {_last_words(log)}")
+    raise Missing(f"it is not ready on port {port} after {START_TIMEOUT_S:.0f} s: {_last_words(log)}")
+
+
+def _listens(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+
+
+def _is_ready(port: int) -> bool:
+    """Some listen before their models are loaded, and say so at this path; the others load first and do not know it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/v2/health/ready")
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status in (200, 404) and b"false" not in content
 
 
 def _last_words(log: Path) -> str:
