@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ladle.server.batch_queue import MAX_LATENCY_S, MAX_SIZE, BatchSettings
+from ladle.server.batch_queue import BatchSettings
 from ladle.server.queue_settings import QueueSettings, flag, number
-from ladle.server.statistics import MS_PER_S
 
 HTTP_PORT = 8080
 """KServe's --http_port."""
@@ -86,11 +85,10 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def _batching(flags: argparse.Namespace) -> BatchSettings | None:
-    """KServe's batcher settings; a zero is its default there."""
+    """KServe's batcher settings; None where batching is off."""
     if not flags.enable_batcher:
         return None
-    latency_s = flags.max_latency / MS_PER_S if flags.max_latency > 0 else MAX_LATENCY_S
-    return BatchSettings(max_size=flags.max_batchsize if flags.max_batchsize > 0 else MAX_SIZE, max_latency_s=latency_s)
+    return BatchSettings.of_kserve(max_size=flags.max_batchsize, max_latency_ms=flags.max_latency)
 
 
 def _grpc_port(flags: argparse.Namespace, env: Mapping[str, str]) -> int | None:

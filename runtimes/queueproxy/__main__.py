@@ -22,13 +22,10 @@ log = get_logger("runtimes.queueproxy")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Proxies until SIGTERM and the drain that follows it; takes no arguments."""
-    if argv:
-        write_last_words(f"python -m runtimes.queueproxy takes no arguments, got {' '.join(argv)}")
-        return 2
+    """Proxies until SIGTERM and the drain that follows it; understands the flags of KServe's agent for its batcher."""
     code = 1
     try:
-        run_loop(_proxy(SidecarSettings.from_environment(os.environ)))
+        run_loop(_proxy(SidecarSettings.parse(argv, os.environ)))
         code = 0
     except* (UserError, OSError) as group:
         write_last_words("; ".join(str(error) for error in group.exceptions))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ladle.clock import Clock
 from ladle.log import get_logger
 from ladle.server.admin import AdminHandler, StatsReporter
-from ladle.server.http.application import Dispatcher
+from ladle.server.batch_queue import BatchSettings
+from ladle.server.http.application import Dispatcher, Handler
 from ladle.server.http.client import IDLE_CONNECTIONS_MAX, ClientPool
 from ladle.server.http.server import HttpServer
 from ladle.server.queue_proxy import QueueProxy
-from ladle.server.queue_settings import QueueSettings, number
+from ladle.server.queue_settings import BadSetting, QueueSettings, number
+from runtimes.queueproxy.batching import BatchingProxy
 from runtimes.queueproxy.readiness import Prober, ReadinessProbe, parse_probe
 from runtimes.queueproxy.reverse_proxy import ReverseProxy
 
@@ -36,10 +39,13 @@ class SidecarSettings:
     user_port: int = _USER_PORT
     probe: ReadinessProbe
     queue: QueueSettings
+    batching: BatchSettings | None = None
+    """Whether and how predictions are put together; None for one by one."""
 
     @classmethod
-    def from_environment(cls, env: Mapping[str, str]) -> SidecarSettings:
-        """Knative's names, and Ladle's for ports that the node chose; UserError where one cannot be read."""
+    def parse(cls, argv: Sequence[str], env: Mapping[str, str]) -> SidecarSettings:
+        """The flags of KServe's agent, as far as they are about batching, and Knative's environment, with Ladle's names
+        for ports that the node chose; UserError where one cannot be read."""
         queue = QueueSettings.from_environment(env)
         return cls(
             host=env.get("LADLE_HOST") or "0.0.0.0",  # noqa: S104  # As above.
@@ -48,7 +54,22 @@ class SidecarSettings:
             user_port=int(number(env, "USER_PORT", _USER_PORT)),
             probe=parse_probe(queue.readiness_probe),
             queue=queue,
+            batching=_batching(argv),
         )
+
+
+def _batching(argv: Sequence[str]) -> BatchSettings | None:
+    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--enable-batcher", action="store_true")
+    parser.add_argument("--max-batchsize", type=int, default=0)
+    parser.add_argument("--max-latency", type=int, default=0)
+    try:
+        flags, _ = parser.parse_known_args(argv)  # The agent's other flags are for what it does beside batching.
+    except argparse.ArgumentError as error:
+        raise BadSetting(str(error)) from None
+    if not flags.enable_batcher:
+        return None
+    return BatchSettings.of_kserve(max_size=flags.max_batchsize, max_latency_ms=flags.max_latency)
 
 
 class Sidecar:
@@ -59,13 +80,15 @@ class Sidecar:
         idle_max = settings.queue.container_concurrency or IDLE_CONNECTIONS_MAX
         self._pool = ClientPool(_LOOPBACK, settings.user_port, tasks, idle_max=idle_max)
         prober = Prober(settings.probe, self._pool, clock)
-        self.queue_proxy = QueueProxy(
-            ReverseProxy(self._pool), prober.ready, tasks=tasks, settings=settings.queue, clock=clock
-        )
+        proxy = ReverseProxy(self._pool)
+        handler: Handler = proxy
+        if settings.batching is not None:
+            handler = BatchingProxy(proxy, settings=settings.batching, tasks=tasks, clock=clock)
+        self.queue_proxy = QueueProxy(handler, prober.ready, tasks=tasks, settings=settings.queue, clock=clock)
         self._http = HttpServer(self.queue_proxy, tasks, clock=clock, streams_bodies=True)
         self._reporter = StatsReporter(self.queue_proxy.stats, clock=clock, pod=settings.queue.pod)
-        handler = AdminHandler(self._reporter, self.queue_proxy.drainer)
-        self._admin = HttpServer(Dispatcher(handler, tasks), tasks, clock=clock)
+        admin = AdminHandler(self._reporter, self.queue_proxy.drainer)
+        self._admin = HttpServer(Dispatcher(admin, tasks), tasks, clock=clock)
         self.http_port = 0
         self.admin_port = 0
 

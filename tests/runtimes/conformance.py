@@ -99,7 +99,7 @@ class Conformance:
 
     async def test_a_batch_gives_everybody_their_own_row(self, tmp_path: Path) -> None:
         subject = self.subject(tmp_path)
-        settings = BatchSettings(max_size=len(subject.rows), max_latency_s=5)
+        settings = BatchSettings(max_size=len(subject.rows), max_latency_s=5, waits_when_idle=True)
         async with served(subject.model, batching=settings) as app:
             bodies = [{"instances": [row]} for row in subject.rows.tolist()]
             answers = await asyncio.gather(*(app.v1(subject.model.name, body) for body in bodies))
@@ -143,7 +143,7 @@ class Conformance:
 
     def test_a_file_that_is_no_model_cannot_be_loaded(self, tmp_path: Path) -> None:
         model = self.subject(tmp_path / "good").model
-        (found,) = (path for path in (tmp_path / "good").iterdir() if path.suffix != ".data")
+        (found,) = (path for path in (tmp_path / "good").iterdir() if path.suffix not in (".data", ".py"))
         found.write_bytes(b"no model at all")
         with pytest.raises(Exception, match=r"."):
             model.load()

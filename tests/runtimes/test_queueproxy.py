@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import yaml
@@ -18,117 +16,20 @@ import yaml
 from ladle.clock import SystemClock
 from ladle.errors import UserError
 from ladle.server.http.messages import Request
-from ladle.server.queue_settings import QueueSettings
 from runtimes.queueproxy.headers import forwarded_header, request_headers
 from runtimes.queueproxy.readiness import ReadinessProbe, parse_probe
-from runtimes.queueproxy.sidecar import Sidecar, SidecarSettings
+from runtimes.queueproxy.sidecar import SidecarSettings
 from tests.ladle.server.wire import Answer, ask, wire
+from tests.runtimes.foreign import Foreign, busy, foreign_server, idle, sidecar
 from tests.waiting import eventually
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/knative/queue-proxy.yaml"
-_JSON = "application/json"
-
-
-class Foreign(BaseHTTPRequestHandler):
-    """The server that the recordings were made with, by what is seen of it."""
-
-    protocol_version = "HTTP/1.1"
-    saw: ClassVar[list[dict[str, Any]]] = []
-    release: ClassVar[threading.Event] = threading.Event()
-
-    def do_GET(self) -> None:
-        length = int(self.headers.get("content-length", 0))
-        body = self.rfile.read(length) if length else self._chunks()
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        Foreign.saw.append(
-            {"method": self.command, "path": self.path, "headers": headers, "body": body.decode("latin-1")}
-        )
-        if self.path == "/hello":
-            self._answer(200, b"hello", content_type="text/plain", x_from="service")
-        elif self.path.startswith("/slow/"):
-            Foreign.release.wait(float(self.path.rpartition("/")[2]))
-            self._answer(200, b'{"predictions":["late"]}')
-        elif self.path == "/stream":
-            self._stream()
-        elif self.path == "/echo":
-            self._answer(200, body, content_type="application/octet-stream")
-        elif self.path == "/broken":
-            self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
-            self.close_connection = True
-        elif self.path == "/nonsense":
-            self.wfile.write(b"what?\r\n\r\n")
-            self.close_connection = True
-        elif self.path == "/silent":
-            self.close_connection = True
-        else:
-            self._answer(404, b'{"error":"no such path"}')
-
-    do_POST = do_PUT = do_HEAD = do_GET
-
-    def _chunks(self) -> bytes:
-        if self.headers.get("transfer-encoding") != "chunked":
-            return b""
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def _answer(self, status: int, body: bytes, content_type: str = _JSON, **headers: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def _stream(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        for number in range(3):
-            self.wfile.write(f"data: {number}\n\n".encode())
-            self.wfile.flush()
-            Foreign.release.wait(0.2)
-        self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
 
 
 @pytest.fixture
 def foreign() -> Iterator[ThreadingHTTPServer]:
-    Foreign.saw, Foreign.release = [], threading.Event()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Foreign) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with foreign_server() as server:
         yield server
-        Foreign.release.set()
-        server.shutdown()
-        thread.join()
-
-
-@contextlib.asynccontextmanager
-async def sidecar(user_port: int, probe: ReadinessProbe | None = None, **queue: Any) -> AsyncIterator[Sidecar]:
-    settings = SidecarSettings(
-        host="127.0.0.1",
-        http_port=0,
-        admin_port=0,
-        user_port=user_port,
-        probe=probe or ReadinessProbe(),
-        queue=QueueSettings(pod="iris-00001-pod", **queue),
-    )
-    async with asyncio.TaskGroup() as tasks:
-        proxy = Sidecar(settings, tasks, clock=SystemClock())
-        try:
-            await proxy.start()
-            yield proxy
-        finally:
-            proxy.close()
 
 
 def golden() -> dict[str, Any]:
@@ -326,14 +227,6 @@ class Stale:
         self._real.close()
 
 
-async def idle(proxy: Sidecar) -> bool:
-    return not proxy.queue_proxy.stats.concurrency and not proxy.queue_proxy.breaker.running
-
-
-async def busy(proxy: Sidecar) -> bool:
-    return bool(proxy.queue_proxy.stats.concurrency)
-
-
 async def saw(count: int) -> bool:
     return len(Foreign.saw) == count
 
@@ -432,9 +325,9 @@ def test_settings_come_from_knatives_environment() -> None:
         "SERVING_POD": "pod-1",
         "SERVING_READINESS_PROBE": json.dumps({"httpGet": {"path": "/"}}),
     }
-    settings = SidecarSettings.from_environment(env)
+    settings = SidecarSettings.parse([], env)
     assert (settings.http_port, settings.admin_port, settings.user_port) == (20001, 20002, 20003)
     assert settings.queue.first_byte_limit_s == 300
     assert settings.probe == ReadinessProbe(path="/")
     del env["LADLE_HTTP_PORT"]
-    assert SidecarSettings.from_environment(env).http_port == 8012
+    assert SidecarSettings.parse([], env).http_port == 8012

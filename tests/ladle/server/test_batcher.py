@@ -26,8 +26,22 @@ from tests.ladle.server.wire import Answer, wire
 from tests.waiting import eventually
 
 GOLDEN = Path(__file__).parents[3] / "../shared/golden/kserve/agent.yaml"
-QUICK = BatchSettings(max_size=4, max_latency_s=0.2)
-NEVER = BatchSettings(max_size=1000, max_latency_s=60.0)
+QUICK = BatchSettings(max_size=4, max_latency_s=0.2, waits_when_idle=True)
+NEVER = BatchSettings(max_size=1000, max_latency_s=60.0, waits_when_idle=True)
+ADAPTIVE = BatchSettings(max_size=1000, max_latency_s=3600.0)
+
+
+def filled(size: int) -> BatchSettings:
+    """Waits for ever, or until there are so many rows."""
+    return BatchSettings(max_size=size, max_latency_s=60.0, waits_when_idle=True)
+
+
+DIFFERENT = {
+    "batcher-service-short": "paths that only the recorded service has; a model here answers under its own name",
+    "batcher-service-error": "the same; a model's error is the answer to each request that has it, in KServe's form",
+    "batcher-other-path": "V2 is batched here too, so that a V1 body under a V2 path is a 422 that says so",
+}
+"""The recorded cases whose paths lead to something else in a model server. The sidecar answers all of them as recorded."""
 
 
 class CountingModel(Model):
@@ -61,9 +75,9 @@ class TestRecordings:
     @pytest.mark.parametrize(
         ("name", "settings"),
         [
-            ("batcher-4-fill", BatchSettings(max_size=4, max_latency_s=60)),
-            ("batcher-2-wait", QUICK),
-            ("batcher-uneven", BatchSettings(max_size=5, max_latency_s=60)),
+            ("batcher-4-fill", filled(4)),
+            ("batcher-2-wait", filled(2)),
+            ("batcher-uneven", filled(5)),
             ("batcher-bad-json", QUICK),
             ("batcher-no-instances", QUICK),
         ],
@@ -77,11 +91,82 @@ class TestRecordings:
             assert without_id(answer.text) == expected["body"]
         assert model.saw == [json.loads(seen["body"])["instances"] for seen in case["service_saw"]]
 
+    async def test_paths_that_only_the_recorded_service_had(self) -> None:
+        cases, model = recorded(), CountingModel("short")
+        async with served(model, batching=filled(2)) as app:
+            answers = await asyncio.gather(
+                *(app.v1("short", json.loads(item["request"])) for item in cases["batcher-service-short"]["answers"])
+            )
+            assert sorted(json.loads(answer.body)["predictions"] for answer in answers) == [[0], [1]]
+            for item in cases["batcher-service-error"]["answers"]:
+                answer = await app.post("/status/500", item["request"].encode())
+                assert (answer.status, json.loads(answer.body)) == (404, {"detail": "Not Found"})
+        assert len(model.saw) == 1
+
+    async def test_a_v1_body_under_a_v2_path_is_refused_with_the_reason(self) -> None:
+        (item,) = recorded()["batcher-other-path"]["answers"]
+        async with served(CountingModel(), batching=QUICK) as app:
+            answer = await app.post("/v2/models/m/infer", item["request"].encode())
+        assert (answer.status, json.loads(answer.body)["error"]) == (422, "inputs: field required")
+
     def test_no_case_is_left_out(self) -> None:
-        """Here an answer with too few rows is an error, a service's own error is each request's own, and V2 is batched."""
         tested = {"batcher-4-fill", "batcher-2-wait", "batcher-uneven", "batcher-bad-json", "batcher-no-instances"}
-        others = {"batcher-service-short", "batcher-service-error", "batcher-other-path"}
-        assert set(recorded()) == tested | others
+        assert set(recorded()) == tested | set(DIFFERENT)
+
+
+class TestAdaptive:
+    """Without a latency of KServe's, waiting is only for those who would have to wait anyway."""
+
+    async def test_nobody_waits_when_the_model_is_idle(self) -> None:
+        model = CountingModel()
+        async with served(model, batching=ADAPTIVE) as app:
+            for number in range(3):
+                assert (await app.v1("m", {"instances": [[number]]})).status == 200
+        assert len(model.saw) == 3
+
+    async def test_what_comes_while_the_model_works_is_the_next_batch(self) -> None:
+        gate, batches = asyncio.Event(), []
+
+        async def run(items: Any) -> list[Any]:
+            batches.append(list(items))
+            await gate.wait()
+            return list(items)
+
+        async with asyncio.TaskGroup() as tasks:
+            queue: BatchQueue[int, int] = BatchQueue(run, settings=ADAPTIVE, tasks=tasks, clock=SystemClock())
+            first = tasks.create_task(queue.submit("k", 0, 1))
+            await eventually("it is being answered", lambda: true(batches))
+            others = [tasks.create_task(queue.submit("k", number, 1)) for number in range(1, 6)]
+            apart = tasks.create_task(queue.submit("other", 9, 1))
+            await eventually("another key does not wait", lambda: true(len(batches) == 2))
+            gate.set()
+            assert [(await task).part for task in (first, *others, apart)] == [0, 1, 2, 3, 4, 5, 9]
+        assert batches == [[0], [9], [1, 2, 3, 4, 5]]
+        assert not queue._running
+
+    async def test_a_batch_that_nobody_waits_for_is_given_up_and_the_next_goes(self) -> None:
+        stopped = asyncio.Event()
+
+        async def run(items: Any) -> list[Any]:
+            if items == [0]:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    stopped.set()
+            return list(items)
+
+        async with asyncio.TaskGroup() as tasks:
+            queue: BatchQueue[int, int] = BatchQueue(run, settings=ADAPTIVE, tasks=tasks, clock=SystemClock())
+            first = tasks.create_task(queue.submit("k", 0, 1))
+            await eventually("it is being answered", lambda: true(queue._running))
+            second = tasks.create_task(queue.submit("k", 1, 1))
+            first.cancel()
+            await stopped.wait()
+            assert (await second).part == 1
+
+
+async def true(condition: object) -> bool:
+    return bool(condition)
 
 
 def without_id(body: str) -> str:
@@ -192,7 +277,7 @@ class TestTensors:
 class TestCancellation:
     async def test_one_of_three_leaves_and_the_other_two_are_answered(self) -> None:
         model = CountingModel()
-        async with served(model, batching=BatchSettings(max_size=3, max_latency_s=60)) as app:
+        async with served(model, batching=filled(3)) as app:
             stats = app.server.queue_proxy.stats
             async with wire(app.port) as first, wire(app.port) as leaver, wire(app.port) as third:
                 for number, connection in enumerate((first, leaver), 1):
@@ -214,9 +299,7 @@ class TestCancellation:
             return list(items)
 
         async with asyncio.TaskGroup() as tasks:
-            queue: BatchQueue[int, int] = BatchQueue(
-                run, settings=BatchSettings(max_size=3), tasks=tasks, clock=SystemClock()
-            )
+            queue: BatchQueue[int, int] = BatchQueue(run, settings=filled(3), tasks=tasks, clock=SystemClock())
             waiting = [asyncio.ensure_future(queue.submit("k", number, 1)) for number in range(3)]
             await seen.wait()
             waiting[1].cancel()
@@ -287,7 +370,7 @@ def test_what_cannot_be_put_together_goes_alone(request_: InferRequest) -> None:
         (
             ["--enable-batcher", "--max-batchsize", "8", "--max-latency=20"],
             {},
-            BatchSettings(max_size=8, max_latency_s=0.02),
+            BatchSettings(max_size=8, max_latency_s=0.02, waits_when_idle=True),
         ),
         ([], {"LADLE_BATCH": "true", "LADLE_BATCH_MAX_SIZE": "2"}, BatchSettings(max_size=2)),
         (["--enable_batcher", "--max_batchsize=0", "--max_latency=0"], {}, BatchSettings()),
