@@ -101,7 +101,7 @@ async def test_a_slow_function_beside_an_async_one_runs_in_a_thread() -> None:
 
 
 async def test_a_header_for_a_batch_goes_to_each_of_it() -> None:
-    async with served(Chain("chain"), batching=BatchSettings(max_size=2, max_latency_s=5)) as app:
+    async with served(Chain("chain"), batching=BatchSettings(max_size=2, max_latency_s=5, waits_when_idle=True)) as app:
         answers = await asyncio.gather(*(app.v1("chain", {"instances": [row]}) for row in ROWS))
     assert [answer.headers["x-rows"] for answer in answers] == ["2", "2"]
 
