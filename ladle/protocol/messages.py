@@ -43,6 +43,8 @@ class InferRequest:
     """Of the body as it came."""
     over_grpc: bool = False
     """Whether it came as a gRPC call."""
+    raw_contents: bool = False
+    """Of gRPC: whether the tensors came as raw bytes."""
     response_headers: dict[str, str] = field(default_factory=dict)
     """What a model puts here is sent back with the answer, as headers of HTTP or as metadata of gRPC."""
 

@@ -40,6 +40,8 @@ class Tensor:
     datatype: Datatype
     array: Array
     parameters: Parameters = field(default_factory=lambda: NO_PARAMETERS)
+    source: list[Any] | None = None
+    """The JSON that it was made of, nested as it came; None where it came otherwise."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,7 +75,7 @@ def tensor_from_json(name: str, datatype: Datatype, shape: tuple[int, ...], data
         raise InvalidInput(f"input '{name}': data is ragged, expected {_describe(datatype, shape)}") from None
     _check_count(name, datatype, shape, array.size)
     array = _as_bytes(name, array) if is_bytes else _as_numbers(name, datatype, array, data)
-    return Tensor(name, datatype, array.reshape(shape))
+    return Tensor(name, datatype, array.reshape(shape), source=data)
 
 
 def _as_numbers(name: str, datatype: Datatype, array: Array, data: list[Any]) -> Array:

@@ -100,7 +100,7 @@ def _decode_input(item: object, index: int, raw: memoryview) -> tuple[Tensor, in
             raise InvalidInput(f"input '{name}': {_BINARY_SIZE} = {size}, but {len(raw)} bytes are left in the body")
         tensor = tensor_from_raw(name, datatype, shape, raw[:size])
     if parameters:
-        tensor = Tensor(tensor.name, tensor.datatype, tensor.array, parameters)
+        tensor.parameters = parameters
     return tensor, int(size)
 
 

@@ -125,6 +125,7 @@ def merge_requests(requests: Sequence[InferRequest]) -> InferRequest:
         headers=first.headers,
         size_bytes=sum(request.size_bytes for request in requests),
         over_grpc=first.over_grpc,
+        raw_contents=first.raw_contents,
     )
     if first.is_v1:
         merged.payload = {"instances": [row for request in requests for row in request.instances]}

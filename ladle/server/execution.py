@@ -146,5 +146,5 @@ async def in_daemon_thread(function: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
             loop.call_soon_threadsafe(settle, error)
 
-    threading.Thread(target=body, name="load", daemon=True).start()
+    threading.Thread(target=contextvars.copy_context().run, args=(body,), name="load", daemon=True).start()
     await done

@@ -91,6 +91,7 @@ class ServedModel:
         async with self._loading:
             self.wanted, self.state, self.detail = False, ModelState.UNAVAILABLE, "It was unloaded."
             await in_daemon_thread(self.model.unload)
+            self._bind()  # Else a model that replaced its functions in `load` would be held by the old ones.
 
 
 class ModelRepository:

@@ -1,4 +1,4 @@
-"""What the `main` of every runtime does: options in, one model, serve, exit code out."""
+"""What the `main` of every runtime does: options in, models, serve, exit code out."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ladle.server.options import ServerOptions
 from ladle.server.termination import write_last_words
 from ladle.server.threads import limit_native_threads
 
-BuildModel: TypeAlias = Callable[[ServerOptions, Mapping[str, str]], Model]
-"""Makes the model that the options and the environment describe; loads nothing yet."""
+BuildModel: TypeAlias = Callable[[ServerOptions, Mapping[str, str]], Model | Sequence[Model]]
+"""Makes the model, or the models, that the options and the environment describe; loads nothing yet."""
 
 
 def run_runtime(argv: Sequence[str], build: BuildModel) -> int:
@@ -22,9 +22,9 @@ def run_runtime(argv: Sequence[str], build: BuildModel) -> int:
     env = os.environ
     try:
         options = ServerOptions.parse(argv, env)
-        model = build(options, env)
+        built = build(options, env)
     except UserError as error:
         write_last_words(str(error))
         return 1
     limit_native_threads(env)
-    return serve(model, options=options)
+    return serve(*([built] if isinstance(built, Model) else built), options=options)

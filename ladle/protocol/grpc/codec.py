@@ -52,6 +52,7 @@ def decode_request(message: Any, headers: Mapping[str, str]) -> InferRequest:
         headers=headers,
         size_bytes=message.ByteSize(),
         over_grpc=True,
+        raw_contents=bool(raws),
     )
 
 
