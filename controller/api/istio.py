@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from controller.api.meta import ApiModel, Resource
+from controller.api.meta import ApiModel, Condition, Resource
 
 ISTIO_API_VERSION = "networking.istio.io/v1"
+RECONCILED = "Reconciled"
+"""The condition by which Istio says whether gateways have a configuration, where its status reporting is on."""
 MESH_GATEWAY = "mesh"
 """The gateway name that means: every sidecar in the mesh."""
 
@@ -183,10 +185,22 @@ class VirtualServiceSpec(ApiModel):
     exportTo: list[str] = Field(default_factory=list)
 
 
+class VirtualServiceStatus(ApiModel):
+    observedGeneration: int | str = 0
+    conditions: list[Condition] = Field(default_factory=list)
+
+
 class VirtualService(Resource):
     apiVersion: str = ISTIO_API_VERSION
     kind: str = "VirtualService"
     spec: VirtualServiceSpec = VirtualServiceSpec()
+    status: VirtualServiceStatus = VirtualServiceStatus()
+
+    def reconciled(self) -> Condition | None:
+        """What the gateway says of this very generation; None while it says nothing."""
+        found = next((item for item in self.status.conditions if item.type == RECONCILED), None)
+        # Istio writes generations as strings, as protobuf's JSON has 64-bit numbers.
+        return found if int(self.status.observedGeneration) >= self.metadata.generation else None
 
 
 class GatewayPort(ApiModel):

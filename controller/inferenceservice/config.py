@@ -51,6 +51,9 @@ class IngressSettings:
     """Path below which a service answers on `ingress_domain`, with {{ .Namespace }} and {{ .Name }}; empty for none."""
     disable_virtual_service: bool = False
     """Whether services answer under their components' names only, without a VirtualService."""
+    await_reconciled: bool = False
+    """Whether a route counts only from when the gateway says so: from the condition Reconciled of its VirtualService, which
+    onebox always writes and Istio where its status reporting is on. KServe does not have this key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,7 @@ def _parse_ingress(section: JsonObject) -> IngressSettings:
         url_scheme=str(section.get("urlScheme") or shipped.url_scheme),
         path_template=str(section.get("pathTemplate") or ""),
         disable_virtual_service=bool(section.get("disableIstioVirtualHost")),
+        await_reconciled=bool(section.get("awaitReconciledVirtualService")),
     )
     if settings.path_template and not section.get("ingressDomain"):
         raise _invalid("ingress", "pathTemplate needs ingressDomain, the host of the paths")

@@ -1,7 +1,7 @@
 """Brings InferenceServices to what their specs say: reads the world, asks the plan, writes the difference.
 
 All decisions are in plan.py. What is here is only about writing little: progress that decides nothing is written at most so
-often, and Ready waits a moment for the gateway to learn of a new route.
+often.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from controller.inferenceservice.conditions import FALSE, PREDICTOR_READY, READY
 from controller.inferenceservice.plan import plan_inference_service
 from controller.inferenceservice.snapshot import Snapshot
 from controller.inferenceservice.world import World, owner_keys, pod_keys
-from controller.kube.resources import VIRTUAL_SERVICES
 from controller.reconcile.apply import Applier
 from controller.reconcile.controller import Controller
-from controller.reconcile.diff import Apply, Status, Write, plan_writes
+from controller.reconcile.diff import Status, Write, plan_writes
 from controller.reconcile.plan import Key, Outcome, Plan
 
 FIELD_MANAGER: Final = "ladle-inferenceservice"
@@ -32,10 +31,6 @@ FIELD_MANAGER: Final = "ladle-inferenceservice"
 PROGRESS_PAUSE_S: Final = 0.5
 """Shortest time between two status writes that only show progress. A start from a warm template takes less (design.md 7), so
 it costs no such write at all; people do not read faster."""
-ROUTE_PROPAGATION_S: Final = 0.2
-"""How long a new VirtualService may take to reach the gateway; nothing in its object says so. On onebox 11 to 23 ms with few
-services and 45 to 66 ms with 100 (measured 2026-11); three times that, since with 50 ms a busy machine answered 404 to a
-request right after Ready."""
 
 log = get_logger(__name__)
 
@@ -49,8 +44,6 @@ class InferenceServiceReconciler:
         self._clock = clock
         self._written_s: dict[Key, float] = {}
         """When a service's status was written last."""
-        self._routed_s: dict[Key, float] = {}
-        """When a new VirtualService may be taken for live."""
 
     def watch(self, controller: Controller) -> None:
         """Lets `controller` reconcile whatever a change may concern."""
@@ -67,22 +60,18 @@ class InferenceServiceReconciler:
         manifest = self._world.services.get(*key)
         if manifest is None:
             self._written_s.pop(key, None)
-            self._routed_s.pop(key, None)
             return Outcome()
         try:
             snapshot = self._world.snapshot(manifest)
         except ValidationError as error:
             raise Invalid(type_errors(error)) from None
-        route_wait_s = self._route_wait_s(key)
-        if route_wait_s > 0:
-            snapshot = replace(snapshot, virtual_service=None)
         plan = plan_inference_service(snapshot)
         try:
             wait_s = await self._carry_out(key, manifest, snapshot, plan)
         except UserError as error:
             await self._refuse(key, snapshot, error)
             raise
-        waits_s = [wait for wait in (wait_s, self._route_wait_s(key), plan.requeue_after_s) if wait]
+        waits_s = [wait for wait in (wait_s, plan.requeue_after_s) if wait]
         return Outcome(requeue_after_s=min(waits_s, default=None))
 
     async def _carry_out(self, key: Key, manifest: JsonView, snapshot: Snapshot, plan: Plan) -> float:
@@ -91,8 +80,6 @@ class InferenceServiceReconciler:
         wait_s = self._progress_wait_s(key, snapshot, plan, writes)
         if wait_s > 0:
             writes = tuple(write for write in writes if not isinstance(write, Status))
-        if snapshot.virtual_service is None and self._route_wait_s(key) <= 0:
-            self._note_new_route(key, writes)
         await self._applier.execute(manifest, writes)
         if any(isinstance(write, Status) for write in writes):
             self._written_s[key] = self._clock.monotonic_s()
@@ -118,19 +105,6 @@ class InferenceServiceReconciler:
         if written_s is None or not before.conditions or _verdict(before) != _verdict(after):
             return 0.0
         return max(0.0, written_s + PROGRESS_PAUSE_S - self._clock.monotonic_s())
-
-    def _note_new_route(self, key: Key, writes: tuple[Write, ...]) -> None:
-        if any(isinstance(write, Apply) and write.child.resource is VIRTUAL_SERVICES for write in writes):
-            self._routed_s[key] = self._clock.monotonic_s() + ROUTE_PROPAGATION_S
-
-    def _route_wait_s(self, key: Key) -> float:
-        due_s = self._routed_s.get(key)
-        if due_s is None:
-            return 0.0
-        left_s = due_s - self._clock.monotonic_s()
-        if left_s <= 0:
-            del self._routed_s[key]
-        return max(0.0, left_s)
 
 
 def _verdict(status: InferenceServiceStatus) -> tuple[object, ...]:

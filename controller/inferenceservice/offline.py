@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -225,11 +225,15 @@ class _World:
         )
 
     def _parse_settings(self) -> Settings:
-        given = (item for item in self._existing if _is(item, "", "ConfigMap"))
+        given = [item for item in self._existing if _is(item, "", "ConfigMap")]
         maps = {item["metadata"]["name"]: ConfigMap.parse(item) for item in (*_shipped("onebox", "ConfigMap"), *given)}
-        return parse_settings(
+        settings = parse_settings(
             maps.get(CONFIG_NAME), {name: maps[name] for name in KNATIVE_CONFIG_NAMES if name in maps}
         )
+        if any(item["metadata"]["name"] == CONFIG_NAME for item in given):
+            return settings
+        # Nobody said that this is a onebox, and elsewhere a VirtualService may never say that it is in force.
+        return replace(settings, ingress=replace(settings.ingress, await_reconciled=False))
 
     def _find(self, group: str, kind: str, name: str, namespace: str) -> JsonObject | None:
         return next(

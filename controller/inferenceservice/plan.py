@@ -8,6 +8,8 @@ from typing import Final
 
 from controller.api.defaulting import KNATIVE_MODE
 from controller.api.inferenceservice import ExplainerSpec, InferenceService, InferenceServiceStatus
+from controller.api.istio import RECONCILED
+from controller.api.meta import Condition
 from controller.api.validation import mode_of
 from controller.base.errors import UserError
 from controller.base.names import ISVC_FINALIZER
@@ -166,15 +168,25 @@ def _ingress(snapshot: Snapshot, views: Sequence[ComponentView]) -> Ingress:
     hosts = hosts_of(snapshot.service, entry.component, url, snapshot.settings) if url else None
     ready = waits.condition(READY) if waits is not None else None
     is_routed = waits is None if snapshot.settings.ingress.disable_virtual_service else routed is entry
+    word = _gateway_word(snapshot)
     # A transformer that is new gets requests once it is ready; until then the predictor goes on answering.
     to = entry if waits is None else routed
     return Ingress(
         hosts=hosts,
         route_to=to.component if to is not None else None,
-        is_routed=is_routed and hosts is not None,
+        is_routed=is_routed and hosts is not None and word.status == TRUE,
+        refusal=word.message or "" if word.status == FALSE else "",
         waits_for=waits.component.kind if waits is not None else None,
         waits_status=ready.status if ready is not None else UNKNOWN,
     )
+
+
+def _gateway_word(snapshot: Snapshot) -> Condition:
+    """What the gateway says of the route; where nobody asks it, or it never speaks, that all is well."""
+    live, settings = snapshot.virtual_service, snapshot.settings.ingress
+    if live is None or settings.disable_virtual_service or not settings.await_reconciled:
+        return Condition(type=RECONCILED, status=TRUE)
+    return live.reconciled() or Condition(type=RECONCILED, status=UNKNOWN)
 
 
 def _routed(snapshot: Snapshot, views: Sequence[ComponentView]) -> ComponentView | None:

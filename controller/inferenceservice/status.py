@@ -64,6 +64,8 @@ class Ingress:
     """Where the VirtualService should lead; None while there should be none."""
     is_routed: bool
     """Whether it leads to the component that requests should enter at."""
+    refusal: str = ""
+    """Why the gateway does not take the VirtualService."""
     waits_for: ComponentKind | None = None
     """The component whose readiness has to come first."""
     waits_status: str = UNKNOWN
@@ -211,6 +213,8 @@ def _aggregates(views: Sequence[ComponentView]) -> Iterable[Condition]:
 def _ingress_condition(ingress: Ingress) -> Condition:
     if ingress.is_routed:
         return condition(INGRESS_READY, TRUE)
+    if ingress.refusal:
+        return condition(INGRESS_READY, FALSE, reason="VirtualServiceRefused", message=ingress.refusal)
     if ingress.waits_for is None:
         return condition(INGRESS_READY, UNKNOWN)
     return condition(INGRESS_READY, ingress.waits_status, reason=f"{ingress.waits_for.word} ingress not created")

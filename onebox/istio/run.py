@@ -20,6 +20,7 @@ from controller.kube.resources import (
     VIRTUAL_SERVICES,
     ResourceType,
 )
+from controller.reconcile.controller import Controller
 from onebox.home import Home
 from onebox.istio.admin import Admin
 from onebox.istio.bootstrap import admin_socket, listener_ports
@@ -29,13 +30,24 @@ from onebox.istio.hosts import ServiceKey
 from onebox.istio.keeper import GatewayKeeper
 from onebox.istio.live import LiveConfig, live_config
 from onebox.istio.publisher import Publisher
+from onebox.istio.status import StatusReconciler
 from onebox.istio.translation import Translation, version_of
 
 COMPONENT = "ladle-gateway"
 """The source of events about VirtualServices."""
 
-_KEPT_METADATA = {"name", "namespace", "uid", "generation", "resourceVersion", "creationTimestamp", "labels"}
+_KEPT_METADATA = {
+    "name",
+    "namespace",
+    "uid",
+    "generation",
+    "resourceVersion",
+    "creationTimestamp",
+    "labels",
+    "ownerReferences",
+}
 _KEPT_PARTS = ("spec", "subsets")
+_KEPT_OF_VIRTUAL_SERVICES = ("spec", "status")
 
 Set = Callable[[ServiceKey, JsonView | None], None]
 
@@ -58,6 +70,7 @@ async def run(client: KubeClient, home: Home, clock: Clock) -> None:
         group.create_task(keeper.keep_endpoints())
         group.create_task(keeper.keep_tables())
         group.create_task(keeper.record_events(EventRecorder(client, COMPONENT, clock)))
+        group.create_task(sources.status_controller(live_config(home)).run())
 
 
 class Sources:
@@ -87,6 +100,11 @@ class Sources:
             self._group.create_task(informer.run())
         self._informers[VIRTUAL_SERVICES].subscribe(lambda change: _forget(change, live))
 
+    def status_controller(self, live: LiveConfig) -> Controller:
+        """What writes the gateway's word into VirtualServices."""
+        informer = self._informers[VIRTUAL_SERVICES]
+        return StatusReconciler(self._client, informer, live, self._clock).controller(self._rng)
+
     async def ready(self) -> None:
         """Returns once all kinds are listed. Pods are followed from the first subset on: only those look at labels."""
         if self._translation.catalog.rules.has_subsets() and PODS not in self._informers:
@@ -114,7 +132,7 @@ class Sources:
 
 def _keep_parts(resource: ResourceType) -> Callable[[JsonView], JsonView]:
     """Keeps of an object what routing looks at: of a pod its labels, and of nothing its field managers."""
-    parts = () if resource is PODS else _KEPT_PARTS
+    parts = {PODS: (), VIRTUAL_SERVICES: _KEPT_OF_VIRTUAL_SERVICES}.get(resource, _KEPT_PARTS)
 
     def keep(obj: JsonView) -> JsonView:
         meta = {name: value for name, value in obj["metadata"].items() if name in _KEPT_METADATA}

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from controller.api.istio import VirtualService
 from controller.base.errors import UserError
 from controller.inferenceservice.conditions import conclude, condition
+from controller.inferenceservice.config import IngressSettings, Settings
 from controller.inferenceservice.plan import plan_inference_service
 from controller.reconcile.plan import Plan
 from tests.controller.inferenceservice.builders import (
@@ -77,6 +79,34 @@ def test_a_ready_predictor_makes_the_service_ready_once_it_is_routed() -> None:
     assert found["url"] == "http://iris.ns.example.com"
     assert found["components"]["predictor"]["latestRolledoutRevision"] == "iris-predictor-00001"
     assert found["modelStatus"]["transitionStatus"] == "UpToDate"
+
+
+def routed_as_the_gateway_says(generation: int, **word: Any) -> Plan:
+    live = virtual_service().to_json()
+    live["metadata"]["generation"] = 2
+    live["status"] = {"observedGeneration": generation, "conditions": [{"type": "Reconciled", **word}]}
+    settings = Settings(ingress=IngressSettings(await_reconciled=True))
+    return plan(service(), knative_service(), virtual_service=VirtualService.parse(live), settings=settings)
+
+
+def test_where_the_gateway_speaks_a_route_counts_from_its_word_on() -> None:
+    waiting = plan(
+        service(),
+        knative_service(),
+        virtual_service=virtual_service(),
+        settings=Settings(ingress=IngressSettings(await_reconciled=True)),
+    )
+    assert conditions(waiting)["Ready"] == ("Unknown", "")
+    assert conditions(routed_as_the_gateway_says(1, status="True"))["IngressReady"] == ("Unknown", "")
+    assert conditions(routed_as_the_gateway_says(2, status="True"))["Ready"] == ("True", "")
+    assert status(routed_as_the_gateway_says(2, status="True"))["url"] == "http://iris.ns.example.com"
+
+
+def test_a_route_that_the_gateway_refuses_is_shown_with_its_reason() -> None:
+    refused = routed_as_the_gateway_says(2, status="False", message="Envoy refuses x")
+    assert conditions(refused)["IngressReady"] == ("False", "VirtualServiceRefused")
+    assert conditions(refused)["Ready"] == ("False", "VirtualServiceRefused")
+    assert any(item.get("message") == "Envoy refuses x" for item in status(refused)["conditions"])
 
 
 def test_a_second_look_at_a_quiet_world_says_the_same_and_tells_nothing() -> None:

@@ -182,6 +182,29 @@ async def test_owners_are_told_what_cannot_be_served(tmp_path: Path) -> None:
         assert told["refused"][0] == "RefusedByEnvoy"
         assert "NOSUCH" in told["refused"][1]
 
+        async def condition() -> JsonObject | None:
+            found = (await made.kube.get(VIRTUAL_SERVICES, "refused", "golden")).get("status", {}).get("conditions")
+            return found[0] if found else None
+
+        said = await eventually("the VirtualService says so itself", condition)
+        assert said is not None
+        assert (said["type"], said["status"], said["reason"]) == ("Reconciled", "False", "RefusedByEnvoy")
+
+
+async def test_a_virtual_service_says_when_requests_are_routed_by_it(tmp_path: Path) -> None:
+    async with box(tmp_path / "home") as made, running(made), running_backends("pod") as backends:
+        await made.apply(SERVICES, revision_service("m-predictor-00001"))
+        await made.apply(ENDPOINTS, endpoints("m-predictor-00001", [backends["pod"].port]))
+        await made.apply(VIRTUAL_SERVICES, knative_virtual_service("m-predictor", {"m-predictor-00001": 100}))
+        await made.apply(VIRTUAL_SERVICES, kserve_virtual_service("m"))
+
+        async def says_so() -> bool:
+            status = (await made.kube.get(VIRTUAL_SERVICES, "m", "golden")).get("status", {})
+            return any(item["status"] == "True" for item in status.get("conditions", ()))
+
+        await eventually("it is in force", says_so)
+        assert (await made.ask("m.golden.example.com")).status == 200
+
 
 async def test_a_route_is_in_force_soon_after_it_is_written(tmp_path: Path) -> None:
     """The target is 20 ms on an idle machine; the limit here is for a busy one."""
