@@ -26,6 +26,7 @@ _TIMEOUT_TEXT = b"request timeout"
 _PROMPT_BYTES_MAX = 64 * 1024
 """A body up to here is taken to arrive with its headers; the server's own limits end one that stalls. A guess."""
 _PROXIED_HEADER = b"k-proxy-request"
+_SWITCHING = 101
 Prober = Callable[[], "bool | Coroutine[Any, Any, bool]"]
 """Whether the container is ready, at once or after asking it."""
 
@@ -171,7 +172,8 @@ class Visit:
     def _complete(self, response: Response) -> None:
         if response.stream is not None and not self._gone:
             self._stop_watching()
-            response.stream = GuardedStream(self, response.stream, sized=response.length is not None)
+            no_room = response.length is not None or response.status == _SWITCHING
+            response.stream = GuardedStream(self, response.stream, sized=no_room)
             self._exchange.respond(response)
         else:
             self._respond(response)
@@ -227,7 +229,8 @@ class GuardedStream:
     """A stream that leaves the breaker when it ends, and ends with Knative's text where it takes too long.
 
     The status is sent by then: a client sees 200 and a body that ends in `request timeout`, as Knative's does. Where the
-    body's length is announced there is no room for a text, and the connection ends early instead.
+    body's length is announced, or the connection speaks another protocol, there is no room for a text, and the connection
+    ends early instead.
     """
 
     __slots__ = ("_expired", "_inner", "_last_write_s", "_sized", "_visit")

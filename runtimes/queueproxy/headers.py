@@ -46,6 +46,8 @@ def request_headers(request: Request, *, chunked: bool) -> list[Header]:
         kept.append((_FORWARDED_FOR, b", ".join(part for part in (before, peer) if part)))
     if chunked:
         kept.append((b"transfer-encoding", b"chunked"))
+    if request.upgrade:
+        kept += [(b"connection", b"Upgrade"), (b"upgrade", request.headers[b"upgrade"])]
     return kept
 
 
@@ -64,10 +66,12 @@ def _node(address: bytes) -> bytes:
     return b'"[%b]"' % address.strip(b"[]") if b":" in address else address
 
 
-def response_headers(headers: Iterable[Header]) -> tuple[Header, ...]:
-    """The headers for the client; framing and date are the server's own."""
+def response_headers(headers: Iterable[Header], *, switched: bool = False) -> tuple[Header, ...]:
+    """The headers for the client; framing and date are the server's own. `switched`: after a 101, which names a protocol."""
     listed = list(headers)
     dropped = HOP_BY_HOP | _connection_options(listed) | {b"content-length", b"date"}
+    if switched:
+        dropped -= {b"upgrade"}
     return tuple(header for header in listed if header[0] not in dropped)
 
 

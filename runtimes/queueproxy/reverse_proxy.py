@@ -10,6 +10,7 @@ from ladle.server.http.client import ClientConnection, ClientPool, NeverAnswered
 from ladle.server.http.messages import Request, Response, text
 from runtimes.queueproxy.headers import request_headers, response_headers
 
+_SWITCHING = 101
 _SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS"})
 
 log = get_logger("runtimes.queueproxy")
@@ -23,9 +24,9 @@ class ReverseProxy:
 
     async def __call__(self, request: Request) -> Response:
         try:
-            return await self._exchange(request, fresh=False)
+            return await self._exchange(request, fresh=request.upgrade)
         except NeverAnsweredError as error:
-            if request.method not in _SAFE_TO_REPEAT or _has_body(request):
+            if request.upgrade or request.method not in _SAFE_TO_REPEAT or _has_body(request):
                 return self._bad_gateway(error)
         except OSError as error:
             return self._bad_gateway(error)
@@ -48,8 +49,11 @@ class ReverseProxy:
         except BaseException:  # Also where it is cancelled: half an exchange must not be continued.
             connection.close()
             raise
-        response = Response(head.status, content_type=b"", headers=response_headers(head.headers))
+        response = Response(
+            head.status, content_type=b"", headers=response_headers(head.headers, switched=head.status == _SWITCHING)
+        )
         response.length = _length_of(head)
+        response.close = request.upgrade  # Where the container declined, what the client has sent since is nobody's.
         response.stream = ResponseStream(connection)
         return response
 
@@ -98,7 +102,7 @@ def _has_body(request: Request) -> bool:
 
 
 def _body_of(request: Request) -> AsyncIterator[bytes] | None:
-    return request.stream if _has_body(request) else None
+    return request.stream if request.upgrade or _has_body(request) else None
 
 
 def _length_of(head: ResponseHead) -> int | None:

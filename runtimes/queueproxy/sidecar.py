@@ -85,7 +85,7 @@ class Sidecar:
         if settings.batching is not None:
             handler = BatchingProxy(proxy, settings=settings.batching, tasks=tasks, clock=clock)
         self.queue_proxy = QueueProxy(handler, prober.ready, tasks=tasks, settings=settings.queue, clock=clock)
-        self._http = HttpServer(self.queue_proxy, tasks, clock=clock, streams_bodies=True)
+        self._http = HttpServer(self.queue_proxy, tasks, clock=clock, streams_bodies=True, upgrades=True)
         self._reporter = StatsReporter(self.queue_proxy.stats, clock=clock, pod=settings.queue.pod)
         admin = AdminHandler(self._reporter, self.queue_proxy.drainer)
         self._admin = HttpServer(Dispatcher(admin, tasks), tasks, clock=clock)

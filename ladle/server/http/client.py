@@ -22,6 +22,7 @@ IDLE_CONNECTIONS_MAX = 1000
 """Kept for the next request; Knative's queue-proxy keeps as many where concurrency has no limit."""
 _LAST_CHUNK = b"0\r\n\r\n"
 _INFORMATIONAL = range(100, 200)
+_SWITCHING = 101
 
 
 class BadResponse(OSError):
@@ -58,6 +59,8 @@ class ClientConnection(asyncio.Protocol):
         self._sent_all = False
         self._keep_alive = False
         self._answered = False
+        self._switched = False
+        """Whether the connection speaks another protocol now: all that comes is the body."""
 
     @property
     def open(self) -> bool:
@@ -147,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
         body = self._body
         if body is None or body.complete:
             return
-        if self._answered and self._ends_with_close():
+        if exc is None and (self._switched or (self._answered and self._ends_with_close())):
             body.end()
         else:
             error = exc if isinstance(exc, OSError) else ConnectionResetError("EOF")
@@ -165,16 +168,26 @@ class ClientConnection(asyncio.Protocol):
         if self._head is None:
             self.close()  # Nobody asked.
             return
+        if self._switched:
+            self._feed_raw(data)
+            return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as upgrade:
             self._keep_alive = False
+            self._switched = self._answered and self._parser.get_status_code() == _SWITCHING
+            if self._switched:
+                self._feed_raw(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if self._body is not None and self._body.complete:
                 self._keep_alive = False
                 return
             self._fail(BadResponse(f"malformed HTTP response: {error}"))
             self.close()
+
+    def _feed_raw(self, data: bytes) -> None:
+        if data and self._body is not None:
+            self._body.feed(data)
 
     def eof_received(self) -> bool:
         return False
@@ -186,7 +199,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status in _INFORMATIONAL and status != 101:
+        if status in _INFORMATIONAL and status != _SWITCHING:
             return
         self._answered = True
         self._keep_alive = self._parser.should_keep_alive()
@@ -202,7 +215,7 @@ class ClientConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if not self._answered:
             self._headers = []  # It was a 100 or 103: the answer is still to come.
-        elif self._body is not None and not self._body.complete:
+        elif self._parser.get_status_code() != _SWITCHING and self._body is not None and not self._body.complete:
             self._body.end()
 
     def _fail(self, error: Exception) -> None:

@@ -4,7 +4,9 @@ Requests on one connection are answered one after the other; what a client pipel
 socket. A client that closes its side is gone, as Go's servers see it: whoever stops waiting must free its slot.
 
 What is refused here and not left to the parser is what proxies are known to disagree about: several Host or none, a
-Transfer-Encoding other than exactly "chunked", one in HTTP/1.0, and upgrades, which are ignored rather than obeyed.
+Transfer-Encoding other than exactly "chunked", one in HTTP/1.0, and upgrades, which are ignored rather than obeyed. A
+proxy's server (`upgrades`) hands an upgrade over instead: all that follows its headers is the request's stream, and after a
+101 the answer's stream goes out as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _METHODS = {name.encode(): name for name in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")}
 _LAST_CHUNK = b"0\r\n\r\n"
+_SWITCHING = 101
 
 
 class Refusal(Exception):
@@ -82,6 +85,8 @@ class Connection(asyncio.Protocol):
         """When the present state began: idle, in headers, in a body (its last piece), lingering."""
         self._count_head = False
         """Whether a head may be too long although it came in one piece."""
+        self._raw: BodyStream | None = None
+        """Where everything goes that comes after an upgrade."""
         self._reset()
 
     def _reset(self) -> None:
@@ -130,6 +135,9 @@ class Connection(asyncio.Protocol):
         self._update_reading()
 
     def data_received(self, data: bytes) -> None:
+        if self._raw is not None:
+            self._raw.feed(data)
+            return
         if self.closing or self._ending:
             return  # Lingering, or what follows a request that asked for the end.
         if self._in_head:
@@ -147,13 +155,29 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._feed_without_upgrade(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
+            if self.server.upgrades and self._incoming is not None and _can_upgrade(self._incoming.request):
+                self._hand_over(self._incoming, rest)
+            else:
+                self._feed_without_upgrade(rest)
         except httptools.HttpParserCallbackError as error:
             if isinstance(error.__context__, Refusal):
                 raise error.__context__ from None
             raise
         if self._in_head and self._head_bytes > self._limits.header_bytes_max:
             raise Refusal(431, "request header fields too large")
+
+    def _hand_over(self, exchange: ConnectionExchange, rest: bytes) -> None:
+        """The rest of this connection belongs to an upgrade, whether or not the application agrees to it."""
+        self._incoming = None
+        self._raw = exchange.request.stream = BodyStream(self._pause_for_body, self._resume_for_body)
+        exchange.request.upgrade = True
+        exchange.request.peer = self._peer
+        exchange.request.keep_alive = False
+        exchange.complete = True
+        if rest:
+            self._raw.feed(rest)
+        self._enqueue(exchange)
 
     def _feed_without_upgrade(self, rest: bytes) -> None:
         """A server may ignore an upgrade (RFC 9110 7.8), but the parser then leaves the body unread: it reads the head
@@ -336,7 +360,8 @@ class Connection(asyncio.Protocol):
     async def _send_stream(self, exchange: ConnectionExchange, response: Response, keep_alive: bool) -> None:
         stream, request = response.stream, exchange.request
         assert stream is not None
-        chunked = response.length is None and request.version != "1.0"
+        switched = request.upgrade and response.status == _SWITCHING
+        chunked = response.length is None and request.version != "1.0" and not switched
         keep_alive = keep_alive and (chunked or response.length is not None)
         try:
             self._stream_began = True
@@ -351,7 +376,7 @@ class Connection(asyncio.Protocol):
                     date=self.server.date_header,
                 )
             )
-            if has_body(response.status, request.method):
+            if switched or has_body(response.status, request.method):
                 async for piece in stream:
                     if piece:
                         self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
@@ -426,6 +451,8 @@ class Connection(asyncio.Protocol):
     def _abandon_all(self) -> None:
         exchange, self._exchange = self._exchange, None
         incoming = self._incoming
+        if self._raw is not None:
+            self._raw.fail(ConnectionResetError("the client went away"))
         if incoming is not None and incoming.request.stream is not None:
             incoming.request.stream.fail(ConnectionResetError("the client went away"))
         if self._stream_task is not None and self._stream_began:
@@ -506,6 +533,13 @@ _COPY_BYTES_MAX = 16 * 1024
 
 def _announces_body(request: Request) -> bool:
     return b"transfer-encoding" in request.headers or request.headers.get(b"content-length", b"0") != b"0"
+
+
+def _can_upgrade(request: Request) -> bool:
+    """Whether this is an upgrade as WebSockets and their like ask for it: nothing else than a head. h2c by upgrade, which
+    some clients ask for in passing, is ignored as everybody may."""
+    wanted = request.headers.get(b"upgrade", b"h2c").lower()
+    return request.method == "GET" and wanted != b"h2c" and not _announces_body(request)
 
 
 def _without_upgrade(header: Header) -> Header | None:

@@ -34,6 +34,7 @@ class Request:
         "raw_headers",
         "stream",
         "target",
+        "upgrade",
         "version",
     )
 
@@ -44,6 +45,8 @@ class Request:
         self.headers = join_headers(raw_headers)
         self.version = "1.1"
         self.keep_alive = True
+        self.upgrade = False
+        """Whether the client asks for another protocol, and the server leaves that to the application."""
         self.arrived_s = 0.0
         self.peer = ""
         """The client's address, where the server streams bodies, that is, for proxies."""
@@ -130,7 +133,9 @@ def render_head(response: Response, length: int | None, *, keep_alive: bool, ver
             head += b"content-length: %d\r\n" % length
         elif version != "1.0":
             head += b"transfer-encoding: chunked\r\n"
-    if not keep_alive:
+    if response.status == 101:
+        head += b"connection: upgrade\r\n"
+    elif not keep_alive:
         head += b"connection: close\r\n"
     elif version == "1.0":
         head += b"connection: keep-alive\r\n"

@@ -34,6 +34,7 @@ class HttpServer:
         clock: Clock,
         limits: HttpLimits | None = None,
         streams_bodies: bool = False,
+        upgrades: bool = False,
     ) -> None:
         self.application = application
         self.tasks = tasks
@@ -41,6 +42,8 @@ class HttpServer:
         self.limits = limits or HttpLimits()
         self.streams_bodies = streams_bodies
         """Whether requests are handed over at their headers, for the application to read the body as it comes."""
+        self.upgrades = upgrades
+        """Whether requests for another protocol are handed over as such; else the wish is ignored."""
         self.loop = asyncio.get_running_loop()
         self.draining = False
         """Whether every answer closes its connection."""
