@@ -159,6 +159,11 @@ class ServerMetrics:
         )
         self.batch_wait = Histogram("ladle_batch_wait_seconds", "from a batch's first request to its sending", model)
         self.engine = Gauge("ladle_model_engine", "what answers for the model; always 1", ("model_name", "engine"))
+        self.device = Gauge(
+            "ladle_model_device",
+            "where the model runs, and whether another device was asked for; always 1",
+            ("model_name", "device", "fallback"),
+        )
         self.load = Gauge("ladle_model_load_seconds", "how long the model took to load", model)
 
     def page(self, accept: str) -> tuple[bytes, bytes]:

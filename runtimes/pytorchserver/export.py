@@ -30,12 +30,11 @@ def read_export(path: Path, device: str) -> Program:
     if device != "cpu":
         exported = move_to_device_pass(exported, device)
     slots = _slots(path.name, exported)
-    module = exported.module()
     signature = exported.module_call_graph[0].signature
     return Program(
         kind=Kind.EXPORT,
-        module=module,
-        call=_Call(module, slots, signature.in_spec),
+        module=exported.module(),
+        call=_Call(slots, signature.in_spec),
         arguments=tuple(slot for slot in slots if isinstance(slot, Argument)),
         outputs=_outputs(exported, signature.out_spec),
     )
@@ -44,15 +43,14 @@ def read_export(path: Path, device: str) -> Program:
 class _Call:
     """Puts values where the exported function had them, in whatever tuples and dicts."""
 
-    def __init__(self, module: Any, slots: list[Any], in_spec: Any) -> None:
-        self._module = module
+    def __init__(self, slots: list[Any], in_spec: Any) -> None:
         self._slots = slots
         self._in_spec = in_spec
 
-    def __call__(self, values: Mapping[str, Any]) -> Any:
+    def __call__(self, module: Any, values: Mapping[str, Any]) -> Any:
         flat = [values[slot.name] if isinstance(slot, Argument) else slot for slot in self._slots]
         arguments, keywords = torch.utils._pytree.tree_unflatten(flat, self._in_spec)  # noqa: SLF001  # Its only home.
-        return self._module(*arguments, **keywords)
+        return module(*arguments, **keywords)
 
 
 def _slots(file_name: str, exported: Any) -> list[Any]:

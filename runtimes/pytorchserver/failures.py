@@ -8,34 +8,41 @@ from __future__ import annotations
 
 import re
 
-_MISFITS = re.compile(
-    "|".join(
-        (
-            r"shapes cannot be multiplied",
-            r"must match the size of tensor",
-            r"must have the same dtype",
-            r"expected m1 and m2 to have the same dtype",
-            r"expected scalar type",
-            r"[Ii]nput type \(.*\) and (weight|bias) type",
-            r"to have \d+ channels, but got",
-            r"[Ee]xpected .*\b(input|tensor|dimension|dimensions|shape|sizes?|dim)\b.* (but )?(got|have|has|found)",
-            r"is invalid for input of size",
-            r"Provided sizes .* don't multiply up",
-            r"running_mean should contain",
-            r"Given (normalized_shape|input size|groups)",
-            r"Calculated (padded )?(input|output) size",
-            r"Sizes of tensors must match",
-            r"[Dd]imension out of range",
-            r"index out of range in self",
-            r"inconsistent tensor size|size mismatch|input.size\(-1\) must be equal to",
-            r"Guard failed",
-            r"not implemented for '\w+'",
-            r"Tensors must have same number of dimensions",
-            r"each element in list of batch",
-        )
-    )
+_SHAPES = (
+    r"shapes cannot be multiplied",
+    r"must match the (existing )?size",
+    r"(size|dim|dimension).* (does not|didn't) match",
+    r"does(n't| not) broadcast with",
+    r"does not match the length of the desired ordering",
+    r"is invalid for input of size",
+    r"don't multiply up",
+    r"running_mean should contain",
+    r"Given (normalized_shape|input size|groups|transposed)",
+    r"Calculated (padded )?(input|output) size",
+    r"Sizes of tensors must match|stack expects each tensor|Tensors must have same number of dimensions",
+    r"need to be at least \dD|expected \dD input|tensor expected for input",
+    r"was expecting embedding dimension|didn't match last dim|must be equal to input_size",
+    r"Mismatch of parameter numbers",
+    r"to be divisible by",
+    r"[Ee]xpected .*\b(input|tensor|dimensions?|shape|sizes?|vector)\b.* (but )?(got|have|has|found)",
+    r"Guard failed",
 )
-"""How PyTorch 2 says that shapes or datatypes do not go together; tests hold each kind of layer to it."""
+_DATATYPES = (
+    r"must have the same dtype",
+    r"expected scalar type|following scalar types|expected condition to be a boolean tensor",
+    r"Input type \(.*\) and (weight|bias) type",
+    r"tensors used as indices must be",
+    r"with two bool tensors is not supported|could not infer output dtype",
+    r"not implemented for '\w+'",
+)
+_INDICES = (
+    r"index out of range in self",
+    r"out of bounds for dimension",
+    r"too many indices",
+    r"Dimension out of range",
+)
+_MISFITS = re.compile("|".join(_SHAPES + _DATATYPES + _INDICES))
+"""How PyTorch 2.13 says that inputs and layers do not go together; a test holds every kind of layer to it."""
 
 
 def misfit_message(error: Exception) -> str | None:

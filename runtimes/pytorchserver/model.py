@@ -14,6 +14,7 @@ from ladle.protocol.messages import InferRequest, ModelMetadata, TensorMetadata
 from ladle.protocol.tensor import Tensor
 from ladle.server.model import Model
 from runtimes.gpu import gpu_present
+from runtimes.pytorchserver.compiling import compile_program
 from runtimes.pytorchserver.datatypes import default_datatype, looks_up, to_protocol
 from runtimes.pytorchserver.devices import CPU, DeviceChoice, Machine, decide_device
 from runtimes.pytorchserver.export import read_export
@@ -55,7 +56,8 @@ class TorchModel(Model):
             plain_datatype=default_datatype(program.module),
             integers_stay=looks_up(program.module),
         )
-        self._program, self._outputs = program, program.outputs
+        self._program = self._compiled(program, self._binder)
+        self._outputs = program.outputs
         self._warm_up()
 
     def predict(self, request: InferRequest) -> Any:
@@ -96,12 +98,24 @@ class TorchModel(Model):
     def _run(self, program: Program, values: dict[str, Any]) -> Any:
         try:
             with torch.inference_mode():
-                return program.call(values)
+                return program.run(values)
         except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
             message = misfit_message(error)
             if message is None:
                 raise
             raise InvalidInput(message) from error
+
+    def _compiled(self, program: Program, binder: Binder) -> Program:
+        if not self._settings.compiler:
+            return program
+        if program.kind is not Kind.TORCHSCRIPT and not program.shapes_known:
+            raise BadModel(f"LADLE_TORCH_COMPILE needs the shapes of the inputs: set {INPUTS_VARIABLE}")
+        compiled, reason = compile_program(program, self._settings.compiler, binder.zeros)
+        compiled.properties["compiler"] = "none" if reason else self._settings.compiler
+        if reason:
+            compiled.properties["compiler_reason"] = reason
+            log.warning("not compiled", model=self.name, reason=reason)
+        return compiled
 
     def _warm_up(self) -> None:
         """Predictions on zeros: they show a wrong declaration at once, and what comes out."""

@@ -124,8 +124,10 @@ def _program(module: Any) -> Program:
         return Program(
             kind=Kind.STATE_DICT,
             module=module,
-            call=lambda values: module(*values.values()),
+            call=lambda module, values: module(*values.values()),
             arguments=(),
             any_inputs=True,
         )
-    return Program(kind=Kind.STATE_DICT, module=module, call=lambda values: module(**values), arguments=arguments)
+    return Program(
+        kind=Kind.STATE_DICT, module=module, call=lambda module, values: module(**values), arguments=arguments
+    )

@@ -33,11 +33,11 @@ class Argument:
 
 @dataclass(slots=True, kw_only=True)
 class Program:
-    """`call` takes values by argument name and returns whatever the model does."""
+    """`call` takes the module and values by argument name, and returns whatever the model does."""
 
     kind: Kind
     module: Any
-    call: Callable[[Mapping[str, Any]], Any]
+    call: Callable[[Any, Mapping[str, Any]], Any]
     arguments: tuple[Argument, ...]
     outputs: tuple[TensorMetadata, ...] = ()
     """As far as they are known before the first prediction."""
@@ -45,6 +45,10 @@ class Program:
     """Whether it takes any number of inputs under any names."""
     properties: dict[str, str] = field(default_factory=dict)
     """What its metadata say about it."""
+
+    def run(self, values: Mapping[str, Any]) -> Any:
+        """What the model returns for these values."""
+        return self.call(self.module, values)
 
     @property
     def shapes_known(self) -> bool:

@@ -34,7 +34,7 @@ def read_torchscript(path: Path, device: str) -> Program:
     return Program(
         kind=Kind.TORCHSCRIPT,
         module=module,
-        call=lambda values: module(**values),
+        call=lambda module, values: module(**values),
         arguments=arguments,
         outputs=_outputs(str(schema.returns[0].type), default_datatype(module)),
     )

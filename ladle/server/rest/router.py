@@ -117,9 +117,14 @@ class RestRouter:
 
     def _page(self, request: Request) -> Response:
         served = [found for found in self._data_plane.repository.served() if found.ready]
-        engines: dict[tuple[str, ...], float] = {
-            (one.model.name, one.model.metadata().properties.get("engine", "python")): 1.0 for one in served
-        }
-        self._metrics.engine.replace(engines)
+        properties = {one.model.name: one.model.metadata().properties for one in served}
+        self._metrics.engine.replace({(name, found.get("engine", "python")): 1.0 for name, found in properties.items()})
+        self._metrics.device.replace(
+            {
+                (name, found["device"], str("device_reason" in found).lower()): 1.0
+                for name, found in properties.items()
+                if "device" in found
+            }
+        )
         body, content_type = self._metrics.page(request.header(b"accept"))
         return Response(200, body, content_type=content_type)
