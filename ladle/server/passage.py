@@ -1,19 +1,26 @@
 """The queue-proxy for calls that are not HTTP's: the same breaker, counting and deadline around a coroutine.
 
-    async with passage(queue_proxy):
-        ...
+    passage = Passage(queue_proxy)
+    try:
+        await passage.enter()
+        result = await passage.in_time(slow())
+    finally:
+        passage.leave()
 
-A call waits for its turn on the loop like every other request, so that those behind it are counted (see run_queue).
+Three calls and not one `async with` around a generator with a timer in it: a call whose model answers at once waits for
+nothing, and needs neither (measured 2026-11-21: 25 µs of 500 for each call).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from ladle.errors import TransientError
 from ladle.server.queue_proxy import QueueProxy
+
+Value = TypeVar("Value")
 
 
 class Overloaded(TransientError):
@@ -30,39 +37,53 @@ class TookTooLong(TransientError):
         super().__init__("request timeout")
 
 
-@contextlib.asynccontextmanager
-async def passage(proxy: QueueProxy, *, proxied: bool = False) -> AsyncIterator[None]:
-    """Inside of it the caller has a slot. Raises Overloaded or TookTooLong; leaves once, whatever happens."""
-    caller = _Caller(proxy)
-    proxy.drainer.touch()
-    proxy.stats.arrive(proxy.clock.monotonic_s(), proxied)
-    try:
-        if not proxy.breaker.enter(caller):
-            raise Overloaded
-        async with asyncio.timeout(proxy.first_byte_limit_s or None) as limit:
-            await caller.turn
-            yield
-    except TimeoutError:
-        if limit.expired():
-            raise TookTooLong from None
-        raise
-    finally:
-        proxy.stats.depart(proxy.clock.monotonic_s(), proxied)
-        proxy.breaker.leave(caller)
+class Passage:
+    """One counted call, from its making to `leave`. An entrant of the breaker."""
 
+    __slots__ = ("_admitted", "_arrived_s", "_proxied", "_proxy", "_turn")
 
-class _Caller:
-    """An entrant of the breaker and a piece of work for the loop, in one."""
-
-    __slots__ = ("_proxy", "turn")
-
-    def __init__(self, proxy: QueueProxy) -> None:
+    def __init__(self, proxy: QueueProxy, *, proxied: bool = False) -> None:
         self._proxy = proxy
-        self.turn: asyncio.Future[None] = proxy.loop.create_future()
+        self._proxied = proxied
+        self._admitted = False
+        self._turn: asyncio.Future[None] | None = None
+        self._arrived_s = proxy.clock.monotonic_s()
+        proxy.drainer.touch()
+        proxy.stats.arrive(self._arrived_s, proxied)
+
+    async def enter(self) -> None:
+        """Returns with a slot; raises Overloaded or TookTooLong."""
+        if not self._proxy.breaker.enter(self):
+            raise Overloaded
+        if self._admitted:
+            # Those that arrived behind it have to be counted before a model stops the loop: see run_queue.
+            await asyncio.sleep(0)
+        else:
+            self._turn = self._proxy.loop.create_future()
+            await self.in_time(self._turn)
+        limit_s = self._proxy.first_byte_limit_s
+        if limit_s and self._proxy.clock.monotonic_s() - self._arrived_s >= limit_s:
+            raise TookTooLong
 
     def admit(self) -> None:
-        self._proxy.run_queue.put(self)
+        self._admitted = True
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
 
-    def run(self) -> None:
-        if not self.turn.done():
-            self.turn.set_result(None)
+    async def in_time(self, awaitable: Awaitable[Value]) -> Value:
+        """What it returns; TookTooLong, and it is cancelled, at the call's deadline."""
+        limit_s = self._proxy.first_byte_limit_s
+        if not limit_s:
+            return await awaitable
+        try:
+            async with asyncio.timeout(self._arrived_s + limit_s - self._proxy.clock.monotonic_s()) as limit:
+                return await awaitable
+        except TimeoutError:
+            if limit.expired():
+                raise TookTooLong from None
+            raise
+
+    def leave(self) -> None:
+        """Ends the call's stay or its wait. Called once, whatever happened."""
+        self._proxy.stats.depart(self._proxy.clock.monotonic_s(), self._proxied)
+        self._proxy.breaker.leave(self)

@@ -36,8 +36,8 @@ _WIRE_DTYPES = {"int_contents": "<i4", "uint_contents": "<u4"}
 """What fields hold that are shared by datatypes; the others hold their only datatype."""
 
 
-def decode_request(message: Any, headers: Mapping[str, str]) -> InferRequest:
-    """The request that a ModelInferRequest stands for; InvalidInput where it does not add up."""
+def decode_request(message: Any, headers: Mapping[str, str], size_bytes: int) -> InferRequest:
+    """The request that a ModelInferRequest of so many bytes stands for; InvalidInput where it does not add up."""
     raws = message.raw_input_contents
     inputs = message.inputs
     if raws and len(raws) != len(inputs):
@@ -50,7 +50,7 @@ def decode_request(message: Any, headers: Mapping[str, str]) -> InferRequest:
         outputs=tuple(RequestedOutput(item.name, _decode_parameters(item.parameters)) for item in message.outputs),
         parameters=_decode_parameters(message.parameters),
         headers=headers,
-        size_bytes=message.ByteSize(),
+        size_bytes=size_bytes,
         over_grpc=True,
         raw_contents=bool(raws),
     )

@@ -13,12 +13,12 @@ from ladle.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotRe
 from ladle.log import get_logger
 from ladle.protocol.grpc.codec import decode_request, encode_response
 from ladle.protocol.grpc.schema import INFERENCE_SERVICE, METHODS, message_class
-from ladle.protocol.messages import TensorMetadata
+from ladle.protocol.messages import InferRequest, TensorMetadata
 from ladle.protocol.results import v2_response
 from ladle.server.data_plane import DataPlane
 from ladle.server.eventually import is_later
 from ladle.server.model_config import model_config
-from ladle.server.passage import Overloaded, TookTooLong, passage
+from ladle.server.passage import Overloaded, Passage, TookTooLong
 from ladle.server.queue_proxy import QueueProxy
 from ladle.server.repository import ServedModel
 from ladle.server.response_headers import model_metadata
@@ -44,39 +44,51 @@ class InferenceService:
     def _handler(self, name: str) -> grpc.RpcMethodHandler:
         request, response = (message_class(f"inference.{name}{end}") for end in ("Request", "Response"))
         method = getattr(self, f"_{_snake(name)}")
-        behaviour = method if name == "ModelInfer" else _guarded(method, response)
+        if name == "ModelInfer":
+            behaviour, deserializer = method, _sized(request.FromString)
+        else:
+            behaviour, deserializer = _guarded(method, response), request.FromString
         return grpc.unary_unary_rpc_method_handler(
-            behaviour, request_deserializer=request.FromString, response_serializer=response.SerializeToString
+            behaviour, request_deserializer=deserializer, response_serializer=response.SerializeToString
         )
 
-    async def _model_infer(self, message: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def _model_infer(self, sized: tuple[Any, int], context: grpc.aio.ServicerContext) -> Any:
+        message, size_bytes = sized
         headers = _headers(context)
         began_s, code = self._clock.monotonic_s(), grpc.StatusCode.OK
+        passage = Passage(self._queue_proxy, proxied=_PROXIED_HEADER in headers)
         try:
-            async with passage(self._queue_proxy, proxied=_PROXIED_HEADER in headers):
-                return await self._infer(message, headers, context)
+            await passage.enter()
+            served, request = self._decode(message, headers, size_bytes)
+            result = self._data_plane.predict(served, request)
+            if is_later(result):
+                result = await passage.in_time(result)
+            encoded = self._encode(result, served, request)
+            if request.response_headers:
+                await context.send_initial_metadata(model_metadata(request.response_headers))
+            return encoded
         except Exception as error:  # noqa: BLE001  # The top of a call: every error has a code.
             code, text = status_of(error)
             await context.abort(code, text)
         finally:
+            passage.leave()
             took_s = self._clock.monotonic_s() - began_s
             ok = code is grpc.StatusCode.OK
             self._data_plane.record(message.model_name, "grpc", code=code.name, ok=ok, took_s=took_s)
 
-    async def _infer(self, message: Any, headers: Mapping[str, str], context: grpc.aio.ServicerContext) -> Any:
-        served = self._data_plane.repository.find_ready(message.model_name)
-        self._data_plane.refuse_version(message.model_name, message.model_version)
+    def _decode(self, message: Any, headers: Mapping[str, str], size_bytes: int) -> tuple[ServedModel, InferRequest]:
+        name = message.model_name
+        served = self._data_plane.repository.find_ready(name)
+        self._data_plane.refuse_version(name, message.model_version)
         began_s = self._clock.monotonic_s()
-        request = decode_request(message, headers)
+        request = decode_request(message, headers, size_bytes)
         served.preprocess.observe(self._clock.monotonic_s() - began_s)
-        result = self._data_plane.predict(served, request)
-        if is_later(result):
-            result = await result
+        return served, request
+
+    def _encode(self, result: Any, served: ServedModel, request: InferRequest) -> Any:
         began_s = self._clock.monotonic_s()
-        encoded = encode_response(v2_response(result, request), raw=bool(message.raw_input_contents))
+        encoded = encode_response(v2_response(result, request), raw=request.raw_contents)
         served.postprocess.observe(self._clock.monotonic_s() - began_s)
-        if request.response_headers:
-            await context.send_initial_metadata(model_metadata(request.response_headers))
         return encoded
 
     async def _server_live(self, _: Any) -> dict[str, Any]:
@@ -132,6 +144,11 @@ class InferenceService:
         name = message.model_name or message.repository_name
         await self._data_plane.unload(name)
         return {"model_name": name, "isUnloaded": True}
+
+
+def _sized(parse: Callable[[bytes], Any]) -> Callable[[bytes], tuple[Any, int]]:
+    """The message and its length, which the bytes say for nothing: to ask the message for it packs it again."""
+    return lambda serialized: (parse(serialized), len(serialized))
 
 
 def _guarded(
