@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtimes.conftest import Running
+from tests.runtimes.processes import Running
 
 ROWS = np.array([[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]], dtype=np.float32)
 triton_http = pytest.importorskip("tritonclient.http")
