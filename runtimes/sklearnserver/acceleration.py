@@ -64,6 +64,8 @@ def accelerate(estimator: Any, predict: Callable[[Array], Array], *, probabiliti
     features = getattr(estimator, "n_features_in_", None)
     if features is None or (getattr(estimator, "feature_names_in_", None) is not None and _mixes_types(estimator)):
         raise NotAccelerated(f"{type(estimator).__name__} does not take rows of numbers")
+    if isinstance(getattr(estimator, "classes_", None), list):
+        raise NotAccelerated(f"{type(estimator).__name__} answers for several targets")
     reasons = []
     # 64 bits first: linear models then agree to the last digit. Trees compare in 32 bits in scikit-learn itself.
     for precision in ("float64", "float32"):

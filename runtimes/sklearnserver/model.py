@@ -13,8 +13,8 @@ from ladle.errors import BadModel, InvalidInput
 from ladle.log import get_logger
 from ladle.protocol.datatypes import datatype_of
 from ladle.protocol.messages import InferRequest, ModelMetadata, TensorMetadata
-from ladle.protocol.results import DEFAULT_OUTPUT
-from ladle.protocol.tensor import Array
+from ladle.protocol.results import DEFAULT_OUTPUT, v2_response
+from ladle.protocol.tensor import Array, tensor_of
 from ladle.server.model import Model
 from ladle.server.model_files import find_model_file
 from runtimes.sklearnserver.acceleration import Graph, NotAccelerated, accelerate
@@ -44,6 +44,7 @@ class SklearnModel(Model):
         """Time in scikit-learn's predictions. Threads may lose one another's addition, which does no harm."""
         self._engine_reason = ""
         """Why scikit-learn itself answers."""
+        self._outputs: tuple[TensorMetadata, ...] = ()
 
     def load(self) -> None:
         path = find_model_file(self._directory, EXTENSIONS)
@@ -52,13 +53,14 @@ class SklearnModel(Model):
         self._predict = getattr(self._estimator, wanted, None) or getattr(self._estimator, "predict", None)
         if self._predict is None:
             raise BadModel(f"{path.name} holds a {type(self._estimator).__name__}, which has no predict")
+        self._outputs = self._find_outputs()
         self._graph, self._engine_reason = None, ""
         self._spent_s = 0.0
         self._decide_engine()
 
     def predict(self, request: InferRequest) -> Any:
         table = request.wants_table
-        rows = request.as_dataframe() if table else request.as_array()
+        rows = self._in_order(request.as_dataframe()) if table else request.as_array()
         if not table:
             self._check_shape(rows)
         if self._graph is not None and not table:
@@ -67,7 +69,7 @@ class SklearnModel(Model):
                 return answer
         began_s = _clock.monotonic_s()
         try:
-            return self._predict(rows)
+            return _by_row(self._predict(rows))
         except ValueError as error:  # How scikit-learn says that the rows do not fit.
             raise InvalidInput(str(error)) from error
         finally:
@@ -80,7 +82,7 @@ class SklearnModel(Model):
             name=self.name,
             platform="sklearn",
             inputs=(TensorMetadata(_INPUT, "BYTES" if features is None else "FP64", shape),),
-            outputs=(self._output(),),
+            outputs=self._outputs,
             properties=self._properties(),
         )
 
@@ -130,14 +132,34 @@ class SklearnModel(Model):
     def _gives_probabilities(self) -> bool:
         return bool(self._predict == getattr(self._estimator, "predict_proba", None))
 
-    def _output(self) -> TensorMetadata:
+    def _find_outputs(self) -> tuple[TensorMetadata, ...]:
+        """What one row's answer looks like: asked of the estimator, as attributes tell of some kinds only."""
+        features = getattr(self._estimator, "n_features_in_", None)
+        try:
+            answer = v2_response(_by_row(self._predict(np.zeros((1, features)))), InferRequest(model_name=self.name))
+        except Exception:  # noqa: BLE001  # Estimators raise what they like; one that takes no numbers does.
+            return (TensorMetadata(DEFAULT_OUTPUT, self._label_datatype(), (-1,)),)
+        return tuple(
+            TensorMetadata(tensor.name, tensor.datatype.name, (-1, *tensor.shape[1:])) for tensor in answer.outputs
+        )
+
+    def _label_datatype(self) -> str:
         classes = getattr(self._estimator, "classes_", None)
-        if self._gives_probabilities:
-            return TensorMetadata(DEFAULT_OUTPUT, "FP64", (-1, -1 if classes is None else len(classes)))
-        datatype = "FP64" if classes is None else datatype_of(np.asarray(classes)).name
-        return TensorMetadata(DEFAULT_OUTPUT, datatype, (-1,))
+        return "FP64" if classes is None or isinstance(classes, list) else datatype_of(np.asarray(classes)).name
+
+    def _in_order(self, table: Any) -> Any:
+        """Columns as scikit-learn wants them, in the order of the training; JSON objects have none."""
+        names = getattr(self._estimator, "feature_names_in_", None)
+        return table[list(names)] if names is not None and set(names) == set(table.columns) else table
 
     def _check_shape(self, rows: Array) -> None:
         features = getattr(self._estimator, "n_features_in_", None)
         if features is not None and (rows.ndim != 2 or rows.shape[1] != features):
             raise InvalidInput(f"input has shape {list(rows.shape)}, expected [rows, {features}]")
+
+
+def _by_row(answer: Any) -> Any:
+    """Probabilities of several targets come as a list of arrays, one for each: here as outputs, each with all rows."""
+    if isinstance(answer, list) and answer and all(isinstance(item, np.ndarray) for item in answer):
+        return [tensor_of(f"output-{index}", item) for index, item in enumerate(answer)]
+    return answer

@@ -52,7 +52,7 @@ class Conformance:
     async def test_v1(self, tmp_path: Path) -> None:
         subject = self.subject(tmp_path)
         async with served(subject.model) as app:
-            answer = await app.v1(subject.model.name, {"instances": subject.rows.tolist()})
+            answer = await app.v1(subject.model.name, {"instances": with_nulls(subject.rows)})
             assert answer.status == 200, answer.text
             self.same(self.v1_rows(json.loads(answer.body)["predictions"], subject), subject.expected)
 
@@ -101,7 +101,7 @@ class Conformance:
         subject = self.subject(tmp_path)
         settings = BatchSettings(max_size=len(subject.rows), max_latency_s=5, waits_when_idle=True)
         async with served(subject.model, batching=settings) as app:
-            bodies = [{"instances": [row]} for row in subject.rows.tolist()]
+            bodies = [{"instances": [row]} for row in with_nulls(subject.rows)]
             answers = await asyncio.gather(*(app.v1(subject.model.name, body) for body in bodies))
         for answer, expected in zip(answers, subject.expected, strict=True):
             (found,) = self.v1_rows(json.loads(answer.body)["predictions"], subject)
@@ -111,10 +111,10 @@ class Conformance:
         subject = self.subject(tmp_path)
         async with served(subject.model) as app:
             narrow = subject.rows[:, :-1]
-            answer = await app.v1(subject.model.name, {"instances": narrow.tolist()})
+            answer = await app.v1(subject.model.name, {"instances": with_nulls(narrow)})
             assert answer.status == 400
             assert str(subject.rows.shape[1]) in json.loads(answer.body)["error"]
-            item = tensor(subject.input_name, datatype_of(narrow).name, list(narrow.shape), narrow.reshape(-1).tolist())
+            item = tensor(subject.input_name, datatype_of(narrow).name, list(narrow.shape), with_nulls(narrow))
             assert (await app.v2(subject.model.name, {"inputs": [item]})).status == 400
 
     async def test_texts_for_numbers_are_a_400(self, tmp_path: Path) -> None:
@@ -130,7 +130,9 @@ class Conformance:
         async with served(subject.model) as app:
             metadata = json.loads((await app.get(f"/v2/models/{subject.model.name}")).body)
         assert metadata["inputs"][0]["shape"][-1] == subject.rows.shape[1]
-        assert subject.output_name in {output["name"] for output in metadata["outputs"]}
+        outputs = {output["name"]: output["shape"] for output in metadata["outputs"]}
+        found = [len(subject.expected) if length == -1 else length for length in outputs[subject.output_name]]
+        assert found == list(subject.expected.shape)
         assert metadata["properties"]["engine"]
 
     async def test_it_can_be_unloaded_and_loaded_again(self, tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ class Conformance:
             name = subject.model.name
             assert (await app.post(f"/v2/repository/models/{name}/unload", {})).status == 200
             assert (await app.post(f"/v2/repository/models/{name}/load", {})).status == 200
-            assert (await app.v1(name, {"instances": subject.rows.tolist()})).status == 200
+            assert (await app.v1(name, {"instances": with_nulls(subject.rows)})).status == 200
 
     def test_a_file_that_is_no_model_cannot_be_loaded(self, tmp_path: Path) -> None:
         model = self.subject(tmp_path / "good").model
@@ -157,7 +159,12 @@ class Conformance:
 
     def json_input(self, subject: Subject) -> dict[str, Any]:
         datatype = datatype_of(subject.rows).name
-        return tensor(subject.input_name, datatype, list(subject.rows.shape), subject.rows.tolist())
+        return tensor(subject.input_name, datatype, list(subject.rows.shape), with_nulls(subject.rows))
+
+
+def with_nulls(rows: np.ndarray) -> list[Any]:
+    """The rows as JSON has them, which has no NaN."""
+    return [[None if value != value else value for value in row] for row in rows.tolist()]
 
 
 def decode_raw(datatype: str, shape: list[int], raw: bytes) -> Any:

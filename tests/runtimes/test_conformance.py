@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 
 from runtimes.sklearnserver.model import SklearnModel
@@ -48,6 +49,74 @@ class TestSklearnByGraph(Conformance):
         return Subject(
             SklearnModel("m", directory, settings=SklearnSettings(engine=Engine.ONNX)), ROWS, fitted.predict(ROWS)
         )
+
+
+class TestSklearnSeveralTargets(Conformance):
+    """Regression: `(rows, targets)`."""
+
+    def subject(self, directory: Path) -> Subject:
+        directory.mkdir(exist_ok=True)
+        targets = np.column_stack([FEATURES[:, 0] * 2, FEATURES[:, 1] - FEATURES[:, 2]])
+        fitted = RandomForestRegressor(5, random_state=0).fit(FEATURES, targets)
+        joblib.dump(fitted, directory / "model.joblib")
+        return Subject(SklearnModel("m", directory), ROWS, fitted.predict(ROWS))
+
+
+class TestSklearnSeveralTargetsProbabilities(Conformance):
+    """scikit-learn answers with a list of arrays, one for each target: each is an output here."""
+
+    def subject(self, directory: Path) -> Subject:
+        directory.mkdir(exist_ok=True)
+        targets = np.column_stack([LABELS, LABELS == 0])
+        fitted = RandomForestClassifier(5, random_state=0).fit(FEATURES, targets)
+        joblib.dump(fitted, directory / "model.joblib")
+        model = SklearnModel("m", directory, settings=SklearnSettings(probabilities=True))
+        return Subject(model, ROWS, fitted.predict_proba(ROWS)[1], output_name="output-1")
+
+
+class TestSklearnTexts(Conformance):
+    """Labels that are texts are BYTES."""
+
+    def subject(self, directory: Path) -> Subject:
+        directory.mkdir(exist_ok=True)
+        names = np.array(["setosa", "versicolor", "virginica"])[LABELS]
+        fitted = LogisticRegression(max_iter=1000).fit(FEATURES, names)
+        joblib.dump(fitted, directory / "model.joblib")
+        return Subject(SklearnModel("m", directory), ROWS, fitted.predict(ROWS))
+
+    def same(self, found: Any, expected: np.ndarray) -> None:
+        flat = np.asarray(found, dtype=object).reshape(-1)
+        texts = [each.decode() if isinstance(each, bytes) else each for each in flat]
+        assert texts == expected.reshape(-1).tolist()
+
+
+class TestXGBoostRegression(Conformance):
+    """One number for each row, and missing values among the features."""
+
+    def subject(self, directory: Path) -> Subject:
+        xgboost = pytest.importorskip("xgboost")
+        from runtimes.xgbserver.model import XGBoostModel
+
+        directory.mkdir(exist_ok=True)
+        booster = xgboost.train({"nthread": 1}, xgboost.DMatrix(FEATURES, FEATURES[:, 0]), num_boost_round=5)
+        booster.save_model(directory / "model.ubj")
+        rows = ROWS.copy()
+        rows[0, 1] = np.nan
+        return Subject(XGBoostModel("m", directory), rows, booster.predict(xgboost.DMatrix(rows)))
+
+
+class TestLightGBMRegression(Conformance):
+    def subject(self, directory: Path) -> Subject:
+        lightgbm = pytest.importorskip("lightgbm")
+        from runtimes.lgbserver.model import LightGBMModel
+
+        directory.mkdir(exist_ok=True)
+        parameters = {"objective": "regression", "verbose": -1, "num_threads": 1}
+        booster = lightgbm.train(parameters, lightgbm.Dataset(FEATURES, FEATURES[:, 0]), num_boost_round=5)
+        booster.save_model(directory / "model.txt")
+        rows = ROWS.copy()
+        rows[0, 1] = np.nan
+        return Subject(LightGBMModel("m", directory), rows, booster.predict(rows))
 
 
 class TestXGBoost(Conformance):

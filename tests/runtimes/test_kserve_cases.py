@@ -139,3 +139,96 @@ class TestXGBoost:
             assert json.loads(answer.body)["outputs"] == [tensor("output-0", "FP32", [2], [1.0, 1.0])]
             row = dict(zip(("f0", "f1", "f2", "f3"), IRIS_ROWS[0], strict=True))
             assert (await app.v1("m", {"instances": [row]})).text == '{"predictions":[1.0]}'
+
+    async def test_columns_are_found_by_name_in_any_order(self, tmp_path: Path) -> None:
+        model, booster, table = self.categorical(tmp_path)
+        rows = table.iloc[:6][["size", "color"]].to_dict(orient="records")
+        async with served(model) as app:
+            found = json.loads((await app.v1("m", {"instances": rows})).body)["predictions"]
+        np.testing.assert_allclose(found, booster.predict(dmatrix(table.iloc[:6])), rtol=1e-6)
+
+    async def test_categories_travel_as_bytes(self, tmp_path: Path) -> None:
+        model, booster, table = self.categorical(tmp_path)
+        inputs = [
+            tensor("color", "BYTES", [6], table["color"].iloc[:6].tolist()),
+            tensor("size", "FP64", [6], table["size"].iloc[:6].tolist()),
+        ]
+        async with served(model) as app:
+            answer = await app.v2("m", {"parameters": {"content_type": "pd"}, "inputs": inputs})
+        (output,) = json.loads(answer.body)["outputs"]
+        np.testing.assert_allclose(output["data"], booster.predict(dmatrix(table.iloc[:6])), rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("row", "error"),
+        [
+            ({"color": "purple", "size": 1}, "column 'color' holds 'purple', which the model does not know; it knows"),
+            ({"color": "red"}, "columns ['size'] are missing"),
+            ({"color": "red", "size": 1, "more": 1}, "columns ['more'] are unknown"),
+            ({"color": "red", "size": "big"}, "column 'size' must hold numbers"),
+        ],
+    )
+    async def test_a_row_that_does_not_fit_names_the_column(self, tmp_path: Path, row: Any, error: str) -> None:
+        model, _, _ = self.categorical(tmp_path)
+        async with served(model) as app:
+            answer = await app.v1("m", {"instances": [row]})
+        assert answer.status == 400
+        assert error in json.loads(answer.body)["error"]
+
+    async def test_a_missing_value_is_missing_and_not_a_category(self, tmp_path: Path) -> None:
+        model, booster, table = self.categorical(tmp_path)
+        expected = table.iloc[:1].assign(size=np.nan)
+        row = {"color": table["color"].iloc[0], "size": None}
+        async with served(model) as app:
+            found = json.loads((await app.v1("m", {"instances": [row]})).body)["predictions"]
+        np.testing.assert_allclose(found, booster.predict(dmatrix(expected)), rtol=1e-6)
+
+    def categorical(self, directory: Path) -> tuple[Any, Any, Any]:
+        xgboost = pytest.importorskip("xgboost", minversion="3.1", reason="older files hold no categories")
+        from runtimes.xgbserver.model import XGBoostModel
+
+        table, prices = colored()
+        booster = xgboost.train({"nthread": 1, "tree_method": "hist"}, dmatrix(table, prices), num_boost_round=10)
+        booster.save_model(directory / "model.json")
+        return XGBoostModel("m", directory), booster, table
+
+
+def dmatrix(table: Any, prices: Any = None) -> Any:
+    import xgboost
+
+    return xgboost.DMatrix(table, prices, enable_categorical=True)
+
+
+def colored() -> tuple[Any, Any]:
+    """Things by color and size, with what they cost."""
+    colors = ["red", "green", "blue"] * 40
+    table = pandas.DataFrame({"color": pandas.Categorical(colors), "size": np.arange(120.0) % 7})
+    return table, table["color"].map({"red": 10.0, "green": 20.0, "blue": 40.0}).astype(float) + table["size"]
+
+
+class TestLightGBMCategories:
+    @pytest.fixture
+    def trained(self, tmp_path: Path) -> tuple[Any, Any, Any]:
+        lightgbm = pytest.importorskip("lightgbm")
+        from runtimes.lgbserver.model import LightGBMModel
+
+        table, prices = colored()
+        parameters = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 2, "min_data_per_group": 2}
+        booster = lightgbm.train(parameters, lightgbm.Dataset(table, prices), num_boost_round=10)
+        booster.save_model(tmp_path / "model.txt")
+        return LightGBMModel("m", tmp_path), booster, table
+
+    async def test_texts_are_the_categories_of_the_training(self, trained: tuple[Any, Any, Any]) -> None:
+        model, booster, table = trained
+        rows = table.iloc[:6][["size", "color"]].to_dict(orient="records")
+        async with served(model) as app:
+            found = json.loads((await app.v1("m", {"instances": rows})).body)["predictions"]
+        np.testing.assert_allclose(found, booster.predict(table.iloc[:6]))
+
+    async def test_a_new_category_is_a_missing_value_as_in_lightgbm(self, trained: tuple[Any, Any, Any]) -> None:
+        model, booster, table = trained
+        unknown = table.iloc[:1].copy()
+        unknown["color"] = pandas.Categorical([None], categories=table["color"].cat.categories)
+        async with served(model) as app:
+            row = {"color": "purple", "size": float(table["size"].iloc[0])}
+            found = json.loads((await app.v1("m", {"instances": [row]})).body)["predictions"]
+        np.testing.assert_allclose(found, booster.predict(unknown))

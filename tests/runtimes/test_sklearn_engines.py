@@ -9,7 +9,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.datasets import load_iris
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -100,6 +100,43 @@ class TestAgreement:
         fitted = Stubborn().fit(FEATURES, LABELS)
         with pytest.raises(NotAccelerated, match=r"float64: conversion failed: .*float32: conversion failed: "):
             accelerate(fitted, fitted.predict, probabilities=False, threads=1)
+
+
+class Summing(RegressorMixin, BaseEstimator):
+    """Whose converter, registered below, is wrong."""
+
+    def fit(self, features: Any, _: Any) -> Summing:
+        self.n_features_in_ = features.shape[1]
+        return self
+
+    def predict(self, rows: Any) -> Any:
+        return np.asarray(rows).sum(axis=1)
+
+
+@pytest.fixture
+def wrong_converter() -> None:
+    """Registers a converter for Summing whose graph takes the mean: right for rows of zeros only."""
+    import skl2onnx
+
+    def shapes(operator: Any) -> None:
+        operator.outputs[0].type = type(operator.inputs[0].type)([None, 1])
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        names = operator.inputs[0].full_name, operator.outputs[0].full_name
+        container.add_node("ReduceMean", *names, op_version=13, axes=[1], keepdims=1)
+
+    skl2onnx.update_registered_converter(Summing, "TestsSumming", shapes, convert, overwrite=True)
+
+
+class TestWrongGraphs:
+    @pytest.mark.usefixtures("wrong_converter")
+    def test_a_graph_that_is_wrong_is_not_used(self, tmp_path: Path) -> None:
+        fitted = Summing().fit(FEATURES, LABELS)
+        with pytest.raises(NotAccelerated, match=r"float64: numbers differ by up to .*; float32: numbers differ"):
+            accelerate(fitted, fitted.predict, probabilities=False, threads=1)
+        joblib.dump(fitted, tmp_path / "model.joblib")
+        with pytest.raises(BadModel, match="LADLE_SKLEARN_ENGINE=onnx, but float64: numbers differ"):
+            SklearnModel("m", tmp_path, settings=SklearnSettings(engine=Engine.ONNX)).load()
 
 
 class TestModel:

@@ -42,7 +42,7 @@ MOUNTED: dict[str, Any] = {"volumeMounts": [{"name": "model", "mountPath": "/mnt
 
 def test_a_runtime_is_a_module_with_the_queue_proxys_settings() -> None:
     spec = launch(pod(*knative_containers(**MOUNTED)), "kserve-container")
-    assert (spec.module, spec.template) == ("runtimes.sklearnserver", "sklearnserver")
+    assert (spec.module, spec.template) == ("runtimes.sklearnserver", "tabular")
     assert spec.argv == ("--model_name=iris", "--model_dir=/home/p/volumes/model")
     assert spec.command[1:3] == ("-m", "runtimes.sklearnserver")
     assert {
