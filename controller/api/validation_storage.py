@@ -18,9 +18,9 @@ def validate_storage(component: ComponentSpec, path: str) -> Iterator[FieldError
         uri = extension.storageUri
         if uri is not None and not uri.strip():
             yield required(f"{path}.{where}.storageUri", "leave it out for a model without storage")
-        if uri and extension.storage is not None:
+        if uri and extension.storage is not None and extension.storage.path:
             yield forbidden(
-                f"{path}.{where}.storage", "storageUri is set as well; one of the two says where the model is"
+                f"{path}.{where}.storage.path", "storageUri is set as well; one of the two says where the model is"
             )
         if uri and component.storageUris:
             yield forbidden(f"{path}.storageUris", "storageUri is set as well; name all sources in storageUris")

@@ -65,6 +65,41 @@ class StorageInitializerSettings:
     cpu_limit: str = "1"
     memory_request: str = "100Mi"
     memory_limit: str = "1Gi"
+    ca_bundle_config_map: str = ""
+    """A config map beside this one whose certificate authorities all initializers trust as well; "" for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Defaults:
+    """What holds for S3 where neither the secret nor its annotations say otherwise; "" says nothing."""
+
+    endpoint: str = ""
+    use_https: str = ""
+    region: str = ""
+    verify_ssl: str = ""
+    virtual_bucket: str = ""
+    accelerate: str = ""
+    anonymous: str = ""
+    ca_bundle: str = ""
+    ca_bundle_config_map: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialSettings:
+    """How secrets with credentials are found and read."""
+
+    storage_secret_name: str = "storage-config"  # noqa: S105  # A name.
+    """The secret that describes stores, one a key."""
+    secret_name_annotation: str = "serving.kserve.io/storageSecretName"  # noqa: S105
+    """An annotation of a service that names the secret to take."""
+    s3_access_key_id: str = "AWS_ACCESS_KEY_ID"
+    s3_secret_access_key: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105
+    """Keys of a secret for S3."""
+    gcs_file: str = "gcloud-application-credentials.json"
+    """The key of a secret for Google's storage."""
+    s3: S3Defaults = S3Defaults()
+    ca_bundle_directory: str = "/etc/ssl/custom-certs"
+    """Where certificate authorities are mounted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +107,7 @@ class Settings:
     defaults: Defaults = SHIPPED
     ingress: IngressSettings = IngressSettings()
     storage_initializer: StorageInitializerSettings = StorageInitializerSettings()
+    credentials: CredentialSettings = CredentialSettings()
     art_image: str = "kserve/art-explainer"
     annotations_disallowed: frozenset[str] = frozenset(_ANNOTATIONS_DISALLOWED)
     labels_disallowed: frozenset[str] = frozenset(_LABELS_DISALLOWED)
@@ -95,6 +131,7 @@ def parse_settings(kserve: ConfigMap | None, knative: Mapping[str, ConfigMap]) -
         defaults=_parse_defaults(data),
         ingress=_parse_ingress(_section(data, "ingress")),
         storage_initializer=_parse_storage_initializer(_section(data, "storageInitializer")),
+        credentials=_parse_credentials(data),
         art_image=str(_section(_section(data, "explainers"), "art").get("image") or Settings().art_image),
         annotations_disallowed=frozenset(
             (*_ANNOTATIONS_DISALLOWED, *_strings(disallowed, "serviceAnnotationDisallowedList"))
@@ -153,6 +190,34 @@ def _parse_storage_initializer(section: JsonObject) -> StorageInitializerSetting
         cpu_limit=str(section.get("cpuLimit") or shipped.cpu_limit),
         memory_request=str(section.get("memoryRequest") or shipped.memory_request),
         memory_limit=str(section.get("memoryLimit") or shipped.memory_limit),
+        ca_bundle_config_map=str(section.get("caBundleConfigMapName") or ""),
+    )
+
+
+def _parse_credentials(data: Mapping[str, str]) -> CredentialSettings:
+    shipped, section = CredentialSettings(), _section(data, "credentials")
+    s3, gcs, initializer = _section(section, "s3"), _section(section, "gcs"), _section(data, "storageInitializer")
+    # KServe's code has other names than its shipped settings; they hold where the settings are there and say nothing.
+    key_id = "awsAccessKeyID" if section else shipped.s3_access_key_id
+    secret_key = "awsSecretAccessKey" if section else shipped.s3_secret_access_key
+    return CredentialSettings(
+        storage_secret_name=str(section.get("storageSpecSecretName") or shipped.storage_secret_name),
+        secret_name_annotation=str(section.get("storageSecretNameAnnotation") or shipped.secret_name_annotation),
+        s3_access_key_id=str(s3.get("s3AccessKeyIDName") or key_id),
+        s3_secret_access_key=str(s3.get("s3SecretAccessKeyName") or secret_key),
+        gcs_file=str(gcs.get("gcsCredentialFileName") or shipped.gcs_file),
+        s3=S3Defaults(
+            endpoint=str(s3.get("s3Endpoint") or ""),
+            use_https=str(s3.get("s3UseHttps") or ""),
+            region=str(s3.get("s3Region") or ""),
+            verify_ssl=str(s3.get("s3VerifySSL") or ""),
+            virtual_bucket=str(s3.get("s3UseVirtualBucket") or ""),
+            accelerate=str(s3.get("s3UseAccelerate") or ""),
+            anonymous=str(s3.get("s3UseAnonymousCredential") or ""),
+            ca_bundle=str(s3.get("s3CABundle") or ""),
+            ca_bundle_config_map=str(s3.get("s3CABundleConfigMap") or ""),
+        ),
+        ca_bundle_directory=str(initializer.get("caBundleVolumeMountPath") or shipped.ca_bundle_directory),
     )
 
 

@@ -18,6 +18,7 @@ from controller.base.errors import Invalid, UserError
 from controller.base.json import JsonView
 from controller.base.logging import get_logger
 from controller.inferenceservice.conditions import FALSE, PREDICTOR_READY, READY
+from controller.inferenceservice.identity_reader import IdentityReader
 from controller.inferenceservice.plan import plan_inference_service
 from controller.inferenceservice.snapshot import Snapshot
 from controller.inferenceservice.world import World, owner_keys, pod_keys
@@ -32,14 +33,20 @@ PROGRESS_PAUSE_S: Final = 0.5
 """Shortest time between two status writes that only show progress. A start from a warm template takes less (design.md 7), so
 it costs no such write at all; people do not read faster."""
 
+IDENTITY_RECHECK_S: Final = 60.0
+"""When the secrets that a service uses are read again: nothing tells of their changes. A guess; kubelets take as long."""
+MISSING_IDENTITY_RECHECK_S: Final = 3.0
+"""The same while a service cannot be made: somebody may be about to create what is missing. A guess."""
+
 log = get_logger(__name__)
 
 
 class InferenceServiceReconciler:
     """The reconcile function of InferenceServices."""
 
-    def __init__(self, world: World, applier: Applier, clock: Clock) -> None:
+    def __init__(self, world: World, identities: IdentityReader, applier: Applier, clock: Clock) -> None:
         self._world = world
+        self._identities = identities
         self._applier = applier
         self._clock = clock
         self._written_s: dict[Key, float] = {}
@@ -62,7 +69,7 @@ class InferenceServiceReconciler:
             self._written_s.pop(key, None)
             return Outcome()
         try:
-            snapshot = self._world.snapshot(manifest)
+            snapshot = await self._with_identities(self._world.snapshot(manifest))
         except ValidationError as error:
             raise Invalid(type_errors(error)) from None
         plan = plan_inference_service(snapshot)
@@ -71,8 +78,15 @@ class InferenceServiceReconciler:
         except UserError as error:
             await self._refuse(key, snapshot, error)
             raise
-        waits_s = [wait for wait in (wait_s, plan.requeue_after_s) if wait]
+        waits_s = [wait for wait in (wait_s, plan.requeue_after_s, _recheck_s(snapshot, plan)) if wait]
         return Outcome(requeue_after_s=min(waits_s, default=None))
+
+    async def _with_identities(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with the accounts and secrets that its plan will ask for."""
+        try:
+            return replace(snapshot, identities=await self._identities.read(snapshot))
+        except UserError as error:
+            return replace(snapshot, refusal=snapshot.refusal or error)
 
     async def _carry_out(self, key: Key, manifest: JsonView, snapshot: Snapshot, plan: Plan) -> float:
         """Writes what differs; returns how long what was held back should wait, 0 for nothing."""
@@ -105,6 +119,13 @@ class InferenceServiceReconciler:
         if written_s is None or not before.conditions or _verdict(before) != _verdict(after):
             return 0.0
         return max(0.0, written_s + PROGRESS_PAUSE_S - self._clock.monotonic_s())
+
+
+def _recheck_s(snapshot: Snapshot, plan: Plan) -> float | None:
+    """When to look at secrets and service accounts again; None for a service without any."""
+    if not snapshot.identities.accounts and not snapshot.identities.secrets:
+        return None
+    return MISSING_IDENTITY_RECHECK_S if plan.keep_children else IDENTITY_RECHECK_S
 
 
 def _verdict(status: InferenceServiceStatus) -> tuple[object, ...]:

@@ -31,8 +31,10 @@ from controller.api.validation_runtimes import admit_serving_runtime
 from controller.base.errors import FieldError, Invalid, UserError
 from controller.base.json import JsonObject, JsonView
 from controller.base.names import ISVC_LABEL
+from controller.inferenceservice.ca_bundle import CaBundle, ca_bundle_for
 from controller.inferenceservice.config import CONFIG_NAME, KNATIVE_CONFIG_NAMES, Settings, parse_settings
 from controller.inferenceservice.plan import plan_inference_service
+from controller.inferenceservice.secrets import Identities, view_account, view_secret
 from controller.inferenceservice.snapshot import Snapshot, parse_service, runtimes_for
 from controller.kube.resources import resource_type_of
 from controller.reconcile.plan import Plan
@@ -41,6 +43,7 @@ NOWHERE_UID: Final = "00000000-0000-0000-0000-000000000000"
 """Stands for the uid that only a stored service has."""
 _RUNTIME_KINDS: Final = (RUNTIME_KIND, CLUSTER_KIND)
 _KSERVE_GROUP: Final = "serving.kserve.io"
+_KSERVE_NAMESPACE: Final = "kserve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +224,28 @@ class _World:
             },
             virtual_service=VirtualService.parse(virtual_service) if virtual_service is not None else None,
             pods=tuple(Pod.parse(pod) for pod in pods if (pod["metadata"].get("labels") or {}).get(ISVC_LABEL) == name),
+            identities=self._identities(namespace),
+            ca_bundle=self._ca_bundle(namespace),
             settings=self.settings,
         )
+
+    def _identities(self, namespace: str) -> Identities:
+        """The namespace's accounts and secrets. Where none are given, nobody looked; otherwise these are all."""
+        live = [item for item in self._existing if item["metadata"].get("namespace") == namespace]
+        accounts = [view_account(item) for item in live if _is(item, "", "ServiceAccount")]
+        secrets = [view_secret(item) for item in live if _is(item, "", "Secret")]
+        return Identities(
+            namespace=namespace,
+            accounts={item.name: item for item in accounts},
+            secrets={item.name: item for item in secrets},
+            complete=bool(accounts or secrets),
+        )
+
+    def _ca_bundle(self, namespace: str) -> CaBundle | None:
+        name = self.settings.storage_initializer.ca_bundle_config_map
+        original = self._find("", "ConfigMap", name, _KSERVE_NAMESPACE)
+        data = (original or {}).get("data")
+        return ca_bundle_for(namespace, name, kserve_namespace=_KSERVE_NAMESPACE, data=data)
 
     def _parse_settings(self) -> Settings:
         given = [item for item in self._existing if _is(item, "", "ConfigMap")]

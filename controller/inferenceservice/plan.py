@@ -13,6 +13,7 @@ from controller.api.meta import Condition
 from controller.api.validation import mode_of
 from controller.base.errors import UserError
 from controller.base.names import ISVC_FINALIZER
+from controller.inferenceservice.ca_bundle import build_ca_bundle
 from controller.inferenceservice.children.ingress import build_external_name_service, build_virtual_service
 from controller.inferenceservice.children.knative_service import build_knative_service
 from controller.inferenceservice.children.pods import (
@@ -22,13 +23,15 @@ from controller.inferenceservice.children.pods import (
     build_model_pod,
     service_with_server_labels,
 )
-from controller.inferenceservice.children.storage import Source, add_storage, sources_of
+from controller.inferenceservice.children.storage import add_storage
 from controller.inferenceservice.components import Component, ComponentKind, is_stopped
 from controller.inferenceservice.conditions import FALSE, READY, TRUE, UNKNOWN
+from controller.inferenceservice.credentials import Access, Wanted, plan_access
 from controller.inferenceservice.hosts import hosts_of
 from controller.inferenceservice.model_status import failed, observe_model
 from controller.inferenceservice.runtimes import RuntimeChoice, select_runtime
 from controller.inferenceservice.snapshot import Snapshot
+from controller.inferenceservice.sources import sources_of
 from controller.inferenceservice.status import (
     ComponentView,
     Ingress,
@@ -51,6 +54,8 @@ class _Draft:
 
     children: tuple[Child, ...]
     choice: RuntimeChoice | None
+    uris: tuple[str, ...] = ()
+    """The predictor's sources, in full."""
 
 
 def plan_inference_service(snapshot: Snapshot) -> Plan:
@@ -68,18 +73,17 @@ def plan_inference_service(snapshot: Snapshot) -> Plan:
         if snapshot.refusal is not None:
             raise snapshot.refusal
         draft = _draft(snapshot, views, ingress)
-        uris = [source.uri for source in sources_of(service.spec.predictor)]
     except UserError as error:  # A wrong spec must not tear down a revision that serves traffic.
         if not _is_settled(service):
             return _with_status(snapshot, Plan(keep_children=True), build_blocked_status(snapshot, views, error), error)
         # What runs was made from this very spec and works; only a new revision could not be made now.
-        draft, uris = _Draft(children=(), choice=None), []
+        draft = _Draft(children=(), choice=None)
     keep = not draft.children or _is_frozen(service)
     model = observe_model(
         service.status.modelStatus,
         views[0].live,
         pods=snapshot.pods,
-        uris=uris,
+        uris=draft.uris,
         all_ready=ingress.waits_for is None,
     )
     status = build_status(
@@ -101,7 +105,12 @@ def _draft(snapshot: Snapshot, views: Sequence[ComponentView], ingress: Ingress)
         has_storage = bool(sources_of(predictor))
         choice = select_runtime(predictor.model, snapshot.runtimes, multi_node=predictor.workerSpec is not None)
         service = service_with_server_labels(service, choice, has_storage=has_storage)
-    children = [_knative_service(snapshot, service, view, choice) for view in views]
+    accesses = [_access(snapshot, view.component) for view in views]
+    children = [
+        _knative_service(snapshot, service, view, access, choice) for view, access in zip(views, accesses, strict=True)
+    ]
+    if snapshot.ca_bundle is not None and any(source for access in accesses for source in access.sources):
+        children += build_ca_bundle(snapshot.ca_bundle, service.metadata.namespace)
     if not settings.ingress.disable_virtual_service:
         children.append(build_external_name_service(service, settings))
         if ingress.hosts is not None and ingress.route_to is not None:
@@ -109,18 +118,33 @@ def _draft(snapshot: Snapshot, views: Sequence[ComponentView], ingress: Ingress)
             children.append(
                 build_virtual_service(service, ingress.hosts, entry=entry, explainer=explainer, settings=settings)
             )
-    return _Draft(children=tuple(children), choice=choice)
+    return _Draft(children=tuple(children), choice=choice, uris=tuple(source.uri for source in accesses[0].sources))
+
+
+def _access(snapshot: Snapshot, component: Component) -> Access:
+    """How the component's initializer gets at its models."""
+    wanted = Wanted(
+        annotations={**snapshot.service.metadata.annotations, **component.spec.annotations},
+        account=component.spec.serviceAccountName,
+        identities=snapshot.identities,
+        settings=snapshot.settings.credentials,
+        ca_bundle=snapshot.ca_bundle.config_map if snapshot.ca_bundle is not None else "",
+    )
+    return plan_access(sources_of(component.spec), wanted)
 
 
 def _knative_service(
-    snapshot: Snapshot, service: InferenceService, view: ComponentView, choice: RuntimeChoice | None
+    snapshot: Snapshot,
+    service: InferenceService,
+    view: ComponentView,
+    access: Access,
+    choice: RuntimeChoice | None,
 ) -> Child:
     component, annotations = view.component, service.metadata.annotations
-    sources = sources_of(component.spec)
-    workload = _workload(snapshot, service, component, choice, sources)
+    workload = _workload(snapshot, service, component, choice, has_storage=bool(access.sources))
     pod = add_storage(
         workload.pod,
-        sources,
+        access,
         annotations={**annotations, **component.spec.annotations},
         settings=snapshot.settings,
         storage_containers=snapshot.storage_containers,
@@ -139,10 +163,11 @@ def _workload(
     service: InferenceService,
     component: Component,
     choice: RuntimeChoice | None,
-    sources: Sequence[Source],
+    *,
+    has_storage: bool,
 ) -> Workload:
     if component.kind is ComponentKind.PREDICTOR and choice is not None:
-        return build_model_pod(service, choice, has_storage=bool(sources))
+        return build_model_pod(service, choice, has_storage=has_storage)
     if isinstance(component.spec, ExplainerSpec) and component.spec.art is not None:
         return build_art_pod(component, component.spec.art, snapshot.settings)
     if not component.spec.containers:

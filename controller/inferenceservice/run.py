@@ -7,6 +7,7 @@ import random
 
 from controller.base.clock import Clock
 from controller.inferenceservice.controller import FIELD_MANAGER, InferenceServiceReconciler
+from controller.inferenceservice.identity_reader import IdentityReader
 from controller.inferenceservice.world import Namespaces, World
 from controller.kube.client import KubeClient
 from controller.kube.events import EventRecorder
@@ -27,7 +28,7 @@ async def run(client: KubeClient, clock: Clock, *, namespaces: Namespaces | None
         informers=world.by_resource,
         events=EventRecorder(client, "ladle-controller", clock),
     )
-    reconciler = InferenceServiceReconciler(world, applier, clock)
+    reconciler = InferenceServiceReconciler(world, IdentityReader(client, clock), applier, clock)
     controller = Controller("inferenceservice", reconciler.reconcile, workers=WORKERS, clock=clock, rng=rng)
     async with asyncio.TaskGroup() as tasks:
         for informer in world.informers:

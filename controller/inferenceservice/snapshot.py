@@ -13,8 +13,10 @@ from controller.api.istio import VirtualService
 from controller.api.servingruntime import ClusterStorageContainer, ServingRuntime
 from controller.base.errors import UserError
 from controller.base.json import JsonView
+from controller.inferenceservice.ca_bundle import CaBundle
 from controller.inferenceservice.components import Component, components_of
 from controller.inferenceservice.config import Settings
+from controller.inferenceservice.secrets import Identities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,10 @@ class Snapshot:
     virtual_service: VirtualService | None = None
     pods: tuple[Pod, ...] = ()
     """Those of all components."""
+    identities: Identities = field(default_factory=Identities)
+    """Service accounts and secrets that hold the credentials for the service's models."""
+    ca_bundle: CaBundle | None = None
+    """Certificate authorities that all initializers trust; None where the settings name none."""
     settings: Settings = field(default_factory=Settings)
     now_s: float = 0.0
     """Unix time."""

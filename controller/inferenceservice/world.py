@@ -1,6 +1,7 @@
 """What the controller knows of the cluster: live copies of the kinds that an InferenceService depends on.
 
-Reads come from here and never from the API server. A snapshot is put together synchronously, so it shows one moment.
+Reads come from here and never from the API server, but for secrets and service accounts (identity_reader.py). A snapshot is
+put together synchronously, so it shows one moment.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from controller.base.clock import Clock
 from controller.base.errors import UserError
 from controller.base.json import JsonView
 from controller.base.names import ISVC_LABEL
+from controller.inferenceservice.ca_bundle import COPY_NAME, CaBundle, ca_bundle_for
 from controller.inferenceservice.config import CONFIG_NAME, KNATIVE_CONFIG_NAMES, Settings, parse_settings
 from controller.inferenceservice.snapshot import Snapshot, parse_service
 from controller.kube.client import KubeClient
@@ -38,7 +40,7 @@ from controller.kube.resources import (
 from controller.reconcile.plan import Child, Key, Plan
 
 CHILD_KINDS: Final = (KNATIVE_SERVICES, SERVICES, VIRTUAL_SERVICES)
-"""What a service's children are."""
+"""What a service's children are, beside the copy of the certificate authorities."""
 _OWNER_INDEX: Final = "owner"
 _SERVICE_INDEX: Final = "service"
 
@@ -57,13 +59,24 @@ class World:
     """All informers of the controller, and what is read from them."""
 
     def __init__(self, client: KubeClient, *, namespaces: Namespaces, clock: Clock, rng: random.Random) -> None:
-        def informer(resource: ResourceType, namespace: str | None = None, label_selector: str = "") -> Informer:
-            return Informer(client, resource, namespace=namespace, label_selector=label_selector, clock=clock, rng=rng)
+        def informer(
+            resource: ResourceType, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+        ) -> Informer:
+            return Informer(
+                client,
+                resource,
+                namespace=namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+                clock=clock,
+                rng=rng,
+            )
 
         self._namespaces = namespaces
         self._clock = clock
         self.services = informer(INFERENCE_SERVICES)
         self.children = {resource: informer(resource) for resource in CHILD_KINDS}
+        self.children[CONFIG_MAPS] = informer(CONFIG_MAPS, field_selector=f"metadata.name={COPY_NAME}")
         self.pods = informer(PODS, label_selector=ISVC_LABEL)
         self.runtimes = informer(SERVING_RUNTIMES)
         self.cluster_runtimes = informer(CLUSTER_SERVING_RUNTIMES)
@@ -123,6 +136,7 @@ class World:
             knative_services={item["metadata"]["name"]: knative.Service.parse(item) for item in owned},
             virtual_service=VirtualService.parse(virtual_service) if virtual_service is not None else None,
             pods=tuple(Pod.parse(item) for item in pods),
+            ca_bundle=self._ca_bundle(namespace, settings),
             settings=settings,
             now_s=self._clock.wall_s(),
             refusal=refusal,
@@ -141,6 +155,12 @@ class World:
             if item is not None:
                 found.setdefault((child.resource, name), Child(resource=child.resource, manifest=item))
         return list(found.values())
+
+    def _ca_bundle(self, namespace: str, settings: Settings) -> CaBundle | None:
+        name, kserve = settings.storage_initializer.ca_bundle_config_map, self._namespaces.kserve
+        original = self.kserve_config.get(kserve, name) if name else None
+        data = (original or {}).get("data")
+        return ca_bundle_for(namespace, name, kserve_namespace=kserve, data=data)
 
     def _settings(self) -> Settings:
         kserve = self.kserve_config.get(self._namespaces.kserve, CONFIG_NAME)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 from controller.api.core import (
@@ -26,25 +26,19 @@ from controller.api.inferenceservice import (
     MODEL_CONTAINER,
     MODEL_DIRECTORY,
     TRANSFORMER_CONTAINER,
-    ComponentSpec,
-    ExplainerSpec,
-    PredictorExtension,
-    PredictorSpec,
 )
 from controller.api.servingruntime import ClusterStorageContainer
 from controller.api.validation_containers import STORAGE_URI_ENV
 from controller.base.errors import UserError
 from controller.inferenceservice.config import Settings, StorageInitializerSettings
+from controller.inferenceservice.credentials import Access
+from controller.inferenceservice.sources import INVALID_STORAGE, Source
 from controller.inferenceservice.strategic_merge import merge_containers
 
 INITIALIZER: Final = "storage-initializer"
 READONLY_ANNOTATION: Final = "storage.kserve.io/readonly"
-INVALID_STORAGE: Final = "InvalidStorage"
-"""Reason of a condition: no part of this cluster can fetch the model's source."""
-
 _VOLUME: Final = "kserve-provision-location"
 _CLAIM_VOLUME: Final = "kserve-pvc-source"
-_CLAIM_SCHEME: Final = "pvc://"
 _SCHEMES: Final = ("gs", "s3", "file", "http", "https", "hdfs", "webhdfs", "hf")
 """What the storage initializer fetches without being told by a ClusterStorageContainer."""
 _IMAGE_SCHEMES: Final = ("oci", "oci+native", "oci+fetch")
@@ -57,39 +51,16 @@ _DOWNLOAD_ENV: Final = {
 """Faster downloads from the Hugging Face hub; KServe sets them for every model."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    uri: str
-    mount_path: str = MODEL_DIRECTORY
-
-    @property
-    def is_claim(self) -> bool:
-        return self.uri.startswith(_CLAIM_SCHEME)
-
-
-def sources_of(component: ComponentSpec) -> tuple[Source, ...]:
-    """Where a component's models come from; () for a component without any."""
-    if component.storageUris:
-        return tuple(Source(uri=entry.uri, mount_path=entry.mountPath) for entry in component.storageUris)
-    extension = _extension(component)
-    if extension is not None:
-        if extension.storage is not None:
-            why = "models in a store that a secret describes (storage.path) cannot be fetched yet; use storageUri"
-            raise UserError(INVALID_STORAGE, why)
-        return (Source(uri=extension.storageUri),) if extension.storageUri else ()
-    uri = next((v.value for item in component.containers for v in item.env if v.name == STORAGE_URI_ENV), None)
-    return (Source(uri=uri),) if uri else ()
-
-
 def add_storage(
     pod: PodSpec,
-    sources: Sequence[Source],
+    access: Access,
     *,
     annotations: Mapping[str, str],
     settings: Settings,
     storage_containers: Sequence[ClusterStorageContainer] = (),
 ) -> PodSpec:
     """`pod` with its models; UserError InvalidStorage for a source that nothing here can fetch."""
+    sources = access.sources
     if not sources:
         return pod
     read_only = annotations.get(READONLY_ANNOTATION, "true").lower() != "false"
@@ -97,19 +68,10 @@ def add_storage(
     claims = [source for source in sources if source.is_claim]
     if fetched:
         chosen = _storage_container(fetched, storage_containers)
-        pod = _with_initializer(pod, fetched, chosen, settings, read_only=read_only)
+        pod = _with_initializer(pod, replace(access, sources=tuple(fetched)), chosen, settings, read_only=read_only)
     for position, claim in enumerate(claims):
         pod = _with_claim(pod, claim, position, read_only=read_only)
     return _with_local_uri(pod, sources[0].mount_path)
-
-
-def _extension(component: ComponentSpec) -> PredictorExtension | None:
-    match component:
-        case PredictorSpec(model=model):
-            return model
-        case ExplainerSpec(art=art):
-            return art
-    return None
 
 
 def _storage_container(
@@ -150,7 +112,7 @@ def _check_scheme(uri: str) -> None:
 
 def _with_initializer(
     pod: PodSpec,
-    sources: Sequence[Source],
+    access: Access,
     storage_container: ClusterStorageContainer | None,
     settings: Settings,
     *,
@@ -161,11 +123,12 @@ def _with_initializer(
     if not settings.init_containers_allowed:
         flag = "kubernetes.podspec-init-containers in ConfigMap config-features of namespace knative-serving"
         raise UserError("InitContainersDisabled", f"the model is fetched by an init container: set {flag} to enabled")
+    sources = access.sources
     directory = sources[0].mount_path if len(sources) == 1 else posixpath.commonpath([s.mount_path for s in sources])
     # KServe names the volume of several sources after where it is mounted.
     name = _VOLUME if directory == MODEL_DIRECTORY else directory.strip("/").replace("/", "-")
-    initializer = _initializer(sources, settings.storage_initializer).replace(
-        volumeMounts=[VolumeMount(name=name, mountPath=directory)]
+    initializer = _initializer(access, settings.storage_initializer).replace(
+        volumeMounts=[VolumeMount(name=name, mountPath=directory), *access.mounts]
     )
     if storage_container is not None:
         upper = storage_container.spec.container
@@ -174,15 +137,17 @@ def _with_initializer(
     mount = VolumeMount(name=name, mountPath=directory, readOnly=True) if read_only else None
     pod = _with_mount(pod, mount or VolumeMount(name=name, mountPath=directory))
     volume = Volume(name=name, emptyDir=EmptyDirSource())
-    return pod.replace(initContainers=[*pod.initContainers, initializer], volumes=[*pod.volumes, volume])
+    known = {item.name for item in pod.volumes}
+    volumes = [volume, *(item for item in access.volumes if item.name not in known)]
+    return pod.replace(initContainers=[*pod.initContainers, initializer], volumes=[*pod.volumes, *volumes])
 
 
-def _initializer(sources: Sequence[Source], shipped: StorageInitializerSettings) -> Container:
+def _initializer(access: Access, shipped: StorageInitializerSettings) -> Container:
     return Container(
         name=INITIALIZER,
         image=shipped.image,
-        args=[word for source in sources for word in (source.uri, source.mount_path)],
-        env=[EnvVar(name=name, value=value) for name, value in _DOWNLOAD_ENV.items()],
+        args=[word for source in access.sources for word in (source.uri, source.mount_path)],
+        env=[*access.env, *(EnvVar(name=name, value=value) for name, value in _DOWNLOAD_ENV.items())],
         resources=ResourceRequirements(
             requests={"cpu": shipped.cpu_request, "memory": shipped.memory_request},
             limits={"cpu": shipped.cpu_limit, "memory": shipped.memory_limit},
@@ -193,13 +158,11 @@ def _initializer(sources: Sequence[Source], shipped: StorageInitializerSettings)
 
 
 def _with_claim(pod: PodSpec, source: Source, position: int, *, read_only: bool) -> PodSpec:
-    claim, _, path = source.uri.removeprefix(_CLAIM_SCHEME).partition("/")
-    if not claim:
-        raise UserError(INVALID_STORAGE, f'storageUri "{source.uri}" must be pvc://CLAIM or pvc://CLAIM/PATH')
+    claim, path = source.claim
     name = _CLAIM_VOLUME if position == 0 else f"{_CLAIM_VOLUME}-{position}"
     mount = {"name": name, "mountPath": source.mount_path}
-    if path.strip("/"):
-        mount["subPath"] = path.strip("/")
+    if path:
+        mount["subPath"] = path
     pod = _with_mount(pod, VolumeMount.parse({**mount, **({"readOnly": True} if read_only else {})}))
     volume = Volume(name=name, persistentVolumeClaim=PersistentVolumeClaimSource(claimName=claim))
     return pod.replace(volumes=[*pod.volumes, volume])
