@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ladle.clock import SystemClock
-from ladle.errors import StorageUnavailable, UserError
+from ladle.errors import TransientError, UserError
 from ladle.log import get_logger
 from ladle.server.termination import write_last_words
 from runtimes.storage.schemes import fetch
+from runtimes.storage.uri import printable
 
 log = get_logger("runtimes.storage")
 
@@ -25,16 +26,11 @@ def main(argv: Sequence[str]) -> int:
         began_s = clock.monotonic_s()
         try:
             fetch(source, Path(destination))
-        except (UserError, StorageUnavailable) as error:
+        except (UserError, TransientError) as error:
             write_last_words(str(error))
             return 1
-        except OSError as error:  # Of the destination: sources have errors of their own.
-            write_last_words(
-                f"cannot put {source} into {destination}: {error.strerror or error}: {error.filename or ''}"
-            )
-            return 1
         took_s = clock.monotonic_s() - began_s
-        log.info("model files in place", source=source, destination=destination, seconds=round(took_s, 3))
+        log.info("model files in place", source=printable(source), destination=destination, seconds=round(took_s, 3))
     return 0
 
 

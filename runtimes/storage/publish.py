@@ -2,7 +2,8 @@
 
 They are made in a hidden directory inside the destination, which is on the same file system (a volume is often a mount and
 cannot be replaced itself), and then renamed into place, one rename for each top-level entry. A crash leaves the hidden
-directory behind; the next attempt removes it, unless its maker still holds its lock.
+directory behind: the next attempt at the same source goes on with its `work`; any other one removes it, unless its maker
+still holds its lock.
 """
 
 from __future__ import annotations
@@ -16,36 +17,68 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ladle.errors import TransientError
+from runtimes.storage.locks import try_lock
+
 _PREFIX = ".ladle-staging-"
 _LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """`files` is what will be published, `work` is for what will not."""
+    """`files` is what will be published, `work` is for what will not, and may hold what an earlier attempt left."""
 
     files: Path
     work: Path
 
 
 @contextlib.contextmanager
-def staged(destination: Path) -> Iterator[Staging]:
-    """Directories to fill; the entries of `files` are in `destination` after the block, nothing is where it raises."""
+def staged(destination: Path, name: str = "") -> Iterator[Staging]:
+    """Directories to fill; the entries of `files` are in `destination` after the block, nothing is where it raises.
+
+    With a `name`, an attempt that was killed, or failed for now, leaves its `work` to the next one of the same name.
+    """
     destination.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(destination)
-    root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=destination))
-    lock = os.open(root / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    _remove_abandoned(destination, f"{_PREFIX}{name}" if name else "")
+    root, lock = _own(destination, name)
+    staging = Staging(root / "files", root / "work")
+    keep_work = False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        staging = Staging(root / "files", root / "work")
+        shutil.rmtree(staging.files, ignore_errors=True)
         staging.files.mkdir()
-        staging.work.mkdir()
+        staging.work.mkdir(exist_ok=True)
         yield staging
         for entry in staging.files.iterdir():
             _place(entry, destination / entry.name)
+    except TransientError:
+        keep_work = bool(name) and any(staging.work.iterdir())
+        raise
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(staging.files if keep_work else root, ignore_errors=True)
         os.close(lock)
+
+
+def _own(destination: Path, name: str) -> tuple[Path, int]:
+    """A hidden directory, and a descriptor that holds its lock; one of its own where another process has the named one."""
+    if name:
+        root = destination / f"{_PREFIX}{name}"
+        root.mkdir(exist_ok=True)
+        lock = _lock(root)
+        if lock is not None:
+            return root, lock
+    while True:
+        root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=destination))
+        lock = _lock(root)
+        if lock is not None:
+            return root, lock
+
+
+def _lock(root: Path) -> int | None:
+    """None where another process has it, or took it for abandoned and removed it before it was locked."""
+    try:
+        return try_lock(root / _LOCK)
+    except FileNotFoundError:
+        return None
 
 
 def _place(entry: Path, target: Path) -> None:
@@ -55,8 +88,10 @@ def _place(entry: Path, target: Path) -> None:
     os.replace(entry, target)
 
 
-def _remove_abandoned(destination: Path) -> None:
+def _remove_abandoned(destination: Path, kept: str) -> None:
     for left in destination.glob(f"{_PREFIX}*"):
+        if left.name == kept:
+            continue
         with contextlib.suppress(OSError):  # Its maker holds the lock, or has just removed it.
             lock = os.open(left / _LOCK, os.O_RDWR)
             try:

@@ -18,6 +18,12 @@ class BadUri(BadModel):
     reason = "BadUri"
 
 
+class BadSetting(BadModel):
+    """A variable that sets how the initializer works cannot be read."""
+
+    reason = "BadSetting"
+
+
 class NoSuchSource(BadModel):
     """There is nothing at a URI."""
 
@@ -57,3 +63,18 @@ def parse_uri(text: str) -> StorageUri:
     if not fragment.startswith(_PIN) or not _SHA256.match(digest):
         raise BadUri(f"fragment #{fragment} is no pin, expected #sha256= and 64 hexadecimal digits")
     return StorageUri(location=location, scheme=scheme, sha256=digest)
+
+
+def printable(text: str) -> str:
+    """A URI without what may be secret in it: user, password, and the values of its query (presigned URLs sign there).
+
+    >>> printable("https://me:secret@host/m.zip?X-Signature=abc#sha256=00")
+    'https://host/m.zip?...#sha256=00'
+    """
+    match = _SCHEME.match(text)
+    if not match or match[1].lower() == "file":
+        return text
+    location, hash_sign, fragment = text[match.end() :].partition("#")
+    location, question, _ = location.partition("?")
+    host, slash, path = location.partition("/")
+    return f"{match[0]}{host.rpartition('@')[2]}{slash}{path}{'?...' if question else ''}{hash_sign}{fragment}"

@@ -1,74 +1,201 @@
-"""`http://` and `https://`: one file, streamed, resumed where a transfer breaks off, checked, unpacked if it is an archive.
+"""`http://` and `https://`: one file, listed by asking for it and read by Range.
 
-A resumed part is only appended if the server says that the file has not changed since (If-Range); otherwise the transfer
-begins again. Headers for a host come from the variable `<host>-headers` (JSON), as KServe's secrets set it.
+A resumed part is only taken if the server says that the file has not changed since (If-Range). Headers for a host come from
+the variable `<host>-headers` (JSON), as KServe's secrets set it.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import http.client
 import json
-import os
-import random
 import threading
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ladle.errors import StorageUnavailable
-from ladle.log import get_logger
-from runtimes.storage.archive import is_archive, unpack
-from runtimes.storage.publish import staged
-from runtimes.storage.uri import BadUri, NoSuchSource, StorageUri, WrongContent
+from runtimes.storage.objects import Changed, RemoteFile, Source
+from runtimes.storage.uri import AccessDenied, BadSetting, BadUri, NoSuchSource, StorageUri, WrongContent
+from runtimes.storage.web_request import CarefulRedirects, basic_authorization, trusted_certificates
 
-FAILURES_MAX = 6
-"""Transfers in a row without progress before it is given up."""
-ATTEMPTS_MAX = 100
-"""Transfers in all, also where each brings a little. A guess: a terabyte over a line that breaks every 10 GB."""
 TIMEOUT_S = 30.0
 """Of the connection and of each read; KServe's timeout."""
-BACKOFF_FIRST_S = 0.25
-"""Wait before the second attempt; doubles with each further one, with jitter. A guess, as is the most."""
-_BACKOFF_MAX_S = 8.0
 _CHUNK_BYTES = 1024 * 1024
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Codes that may be different in a moment."""
-_RANGE_REFUSED = 416
+_CHANGED = frozenset({412, 416})
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 """What stays as it is in a path or query (RFC 3986, reserved characters and the percent sign)."""
 _HINTS = {
     401: "it asks for credentials: put them into an https secret of the service account",
-    403: "these credentials may not read it",
+    403: "these credentials may not read it: check the https secret of the service account, or the signature in the URI",
     404: "it does not exist there: check the path in storageUri",
     410: "it is gone for good",
 }
-_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError)
 
-log = get_logger("runtimes.storage")
 
-
-def fetch(uri: StorageUri, destination: Path) -> None:
-    """Downloads the file into `destination`, unpacked if it is an archive, else under its own name."""
+def open_source(uri: StorageUri, env: Mapping[str, str]) -> Source:
+    """The file at the URI. BadUri where it names none."""
     name = _file_name(uri.location)
-    with staged(destination) as staging:
-        path = (staging.work if is_archive(name) else staging.files) / name
-        download = Download(_sendable(uri.location), _headers_for(uri.location, os.environ))
-        download.run(path)
-        if uri.sha256 and download.digest.hexdigest() != uri.sha256:
-            raise WrongContent(f"the content has sha256 {download.digest.hexdigest()}, not the pinned one; it changed")
-        if is_archive(name):
-            try:
-                unpack(path, staging.files)
-            except WrongContent as error:
-                raise WrongContent(f"{error} (content type {download.content_type or 'not given'})") from error
+    url, credentials = basic_authorization(_sendable(uri.location))
+    return WebSource(url, name, {**credentials, **_headers_for(uri.location, env)}, env)
+
+
+class WebSource:
+    """One file. The answer to the question what it is goes on to be its first bytes."""
+
+    def __init__(self, url: str, name: str, headers: Mapping[str, str], env: Mapping[str, str]) -> None:
+        self._url = url
+        self._name = name
+        self._headers = {"Accept-Encoding": "identity", "User-Agent": "ladle-storage", **headers}
+        secure = url.startswith("https:")
+        handlers = [urllib.request.HTTPSHandler(context=trusted_certificates(env))] if secure else []
+        self._opener = urllib.request.build_opener(CarefulRedirects(headers), *handlers)
+        self._lock = threading.Lock()
+        self._opened: Any = None
+        """The answer that `list` got, until somebody reads it."""
+
+    def list(self) -> Sequence[RemoteFile]:
+        self.close()
+        response = self._ask({})
+        try:
+            file = self._describe(response)
+        except BaseException:  # Whatever it was, nobody will read this answer.
+            response.close()
+            raise
+        self._opened = response
+        return [file]
+
+    def read(self, file: RemoteFile, offset: int, length: int | None) -> Iterator[bytes]:
+        response = self._answer(file, offset, length)
+        try:
+            # A server without ranges sends everything, from the start.
+            yield from _cut(_decoded(response), 0 if response.status == 206 else offset, length)
+        except http.client.IncompleteRead as error:
+            raise StorageUnavailable("the server closed the connection in the middle of the file") from error
+        except (http.client.HTTPException, zlib.error) as error:
+            raise StorageUnavailable(str(error) or type(error).__name__) from error
+        finally:
+            response.close()
+
+    def close(self) -> None:
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def _answer(self, file: RemoteFile, offset: int, length: int | None) -> Any:
+        if offset == 0:
+            with self._lock:
+                opened, self._opened = self._opened, None
+            if opened is not None:
+                return opened
+        to_the_end = length is None or offset + length == file.size_bytes
+        wanted = {}
+        if file.version is not None and (offset or not to_the_end):
+            last = "" if to_the_end else offset + (length or 0) - 1
+            wanted = {"Range": f"bytes={offset}-{last}", "If-Range": file.version}
+        response = self._ask(wanted)
+        try:
+            _check_same(response, file, offset)
+        except BaseException:  # Whatever it was, nobody will read this answer.
+            response.close()
+            raise
+        return response
+
+    def _ask(self, headers: Mapping[str, str]) -> Any:
+        request = urllib.request.Request(self._url, headers={**self._headers, **headers})  # noqa: S310  # http(s) only.
+        try:
+            return self._opener.open(request, timeout=TIMEOUT_S)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise _failure(error.code, str(error.reason)) from None
+        except _BROKEN as error:
+            raise StorageUnavailable(str(getattr(error, "reason", None) or error) or type(error).__name__) from error
+
+    def _describe(self, response: Any) -> RemoteFile:
+        content_type = response.headers.get_content_type() if "Content-Type" in response.headers else ""
+        if content_type == "text/html" and not self._name.endswith((".html", ".htm")):
+            raise WrongContent("the server answered with a web page, not a model; is a login in between?")
+        size = response.headers.get("Content-Length")
+        coded = _coding(response) != "identity"
+        return RemoteFile(
+            path=self._name,
+            size_bytes=int(size) if size is not None and not coded else None,
+            version=None if coded else _validator(response),  # A range would count coded bytes.
+            ranged=response.headers.get("Accept-Ranges", "").lower() == "bytes",
+            content_type=content_type,
+        )
+
+
+def _check_same(response: Any, file: RemoteFile, offset: int) -> None:
+    """Changed where the answer is another version than the listed one."""
+    if file.version is not None and _validator(response) not in (file.version, None):
+        raise Changed("the server has another version now")
+    if response.status != 206:
+        if file.version is not None and _validator(response) is None:
+            raise Changed("the server does not say which version it sends")
+        return
+    span, _, total = str(response.headers.get("Content-Range", "")).removeprefix("bytes ").partition("/")
+    if span.partition("-")[0] != str(offset) or total not in ("*", str(file.size_bytes)):
+        raise Changed(f"the server sends bytes {span or '(unknown)'} of {total or 'an unknown number'}")
+
+
+def _cut(pieces: Iterator[bytes], skip: int, take: int | None) -> Iterator[bytes]:
+    for piece in pieces:
+        kept = piece[skip : None if take is None else skip + take]
+        skip = max(0, skip - len(piece))
+        if kept:
+            yield kept
+        if take is not None:
+            take -= len(kept)
+            if take <= 0:
+                return
+
+
+def _decoded(response: Any) -> Iterator[bytes]:
+    """The body in pieces, without a content coding that the server applied unasked."""
+    coding = _coding(response)
+    if coding == "identity":
+        while chunk := response.read(_CHUNK_BYTES):
+            yield chunk
+        return
+    if coding not in ("gzip", "deflate"):
+        raise WrongContent(f"the server sends content-encoding {coding}, which nobody asked for")
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # Either wrapper.
+    while chunk := response.read(_CHUNK_BYTES):
+        while chunk:
+            yield unpacker.decompress(chunk, _CHUNK_BYTES)  # Bounded: a megabyte can be a gigabyte's.
+            chunk = unpacker.unconsumed_tail
+    yield unpacker.flush()
+    if not unpacker.eof:
+        raise http.client.IncompleteRead(b"")
+
+
+def _coding(response: Any) -> str:
+    return str(response.headers.get("Content-Encoding", "identity")).lower()
+
+
+def _validator(response: Any) -> str | None:
+    """What If-Range takes: the ETag, or the date; None where there is neither."""
+    etag = response.headers.get("ETag", "")
+    # A weak ETag promises the same meaning, not the same bytes.
+    return (response.headers.get("Last-Modified") if etag.startswith("W/") or not etag else etag) or None
+
+
+def _failure(code: int, reason: str) -> Exception:
+    text = f"the server answered {code} {reason}"
+    if code in _RETRIED:
+        return StorageUnavailable(text)
+    if code in _CHANGED:
+        return Changed(text)
+    message = f"{text}: {_HINTS.get(code, 'it will not give this file')}"
+    return AccessDenied(message) if code in (401, 403, 407) else NoSuchSource(message)
 
 
 def _sendable(location: str) -> str:
@@ -91,7 +218,7 @@ def _file_name(location: str) -> str:
 
 def _headers_for(location: str, env: Mapping[str, str]) -> dict[str, str]:
     """Headers from `<host>-headers`: a JSON object, or lines `name: value` as older secrets have them."""
-    host = urlsplit(location).netloc
+    host = urlsplit(location).netloc.rpartition("@")[2]
     text = env.get(f"{host}-headers") or env.get(f"{host.partition(':')[0]}-headers", "")
     if not text.strip():
         return {}
@@ -99,126 +226,6 @@ def _headers_for(location: str, env: Mapping[str, str]) -> dict[str, str]:
         given = json.loads(text)
     except ValueError:
         given = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    if not isinstance(given, dict):
-        raise BadUri(f"{host}-headers must be a JSON object of headers")
+    if not isinstance(given, dict) or not given:
+        raise BadSetting(f'{host}-headers must be a JSON object of headers, like {{"Authorization": "Bearer ..."}}')
     return {str(name).strip(): str(value).strip() for name, value in given.items()}
-
-
-@dataclass(slots=True)
-class Download:
-    """One file on its way here. After `run`, `digest` is its SHA-256."""
-
-    url: str
-    headers: Mapping[str, str]
-    content_type: str = ""
-    digest: Any = field(default_factory=hashlib.sha256)
-    received_bytes: int = 0
-    validator: str = ""
-    """ETag or date of what was received so far: what a resumed part has to match."""
-    _rng: random.Random = field(default_factory=random.Random)
-
-    def run(self, path: Path) -> None:
-        """Writes the whole file to `path`; NoSuchSource for a final refusal, StorageUnavailable when retries are used up."""
-        attempts, failures, reason = 0, 0, ""
-        with path.open("wb") as file:
-            while failures < FAILURES_MAX and attempts < ATTEMPTS_MAX:
-                if attempts:
-                    self._wait(failures, reason)
-                attempts += 1
-                before_bytes = self.received_bytes
-                try:
-                    self._transfer(file)
-                    return
-                except urllib.error.HTTPError as error:
-                    reason = f"the server answered {error.code} {error.reason}"
-                    error.close()
-                    if error.code == _RANGE_REFUSED and self.validator:
-                        self.validator = ""  # The next attempt begins again.
-                    elif error.code not in _RETRIED:
-                        raise NoSuchSource(_refusal(error.code, reason)) from None
-                except _BROKEN as error:
-                    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-                        raise  # The file's, not the connection's.
-                    reason = str(getattr(error, "reason", None) or error) or type(error).__name__
-                failures = 1 if self.received_bytes > before_bytes else failures + 1
-        raise StorageUnavailable(f"tried {attempts} times, last: {reason}; is the server up and reachable from here?")
-
-    def _wait(self, failures: int, reason: str) -> None:
-        delay_s = min(_BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (failures - 1)) * self._rng.uniform(0.5, 1.0)
-        log.warning(
-            "transfer broke off", url=self.url, reason=reason, received_bytes=self.received_bytes, retry_in_s=delay_s
-        )
-        threading.Event().wait(delay_s)
-
-    def _transfer(self, file: IO[bytes]) -> None:
-        headers = {"Accept-Encoding": "identity", "User-Agent": "ladle-storage", **self.headers}
-        if self.received_bytes and self.validator:
-            headers |= {"Range": f"bytes={self.received_bytes}-", "If-Range": self.validator}
-        request = urllib.request.Request(self.url, headers=headers)  # noqa: S310  # Only http and https come here.
-        opener = urllib.request.build_opener(_CarefulRedirects(self.headers))
-        with opener.open(request, timeout=TIMEOUT_S) as response:
-            if response.status != 206 or not self._continues(response):
-                self._restart(file)
-            self.content_type = response.headers.get_content_type()
-            if self.content_type == "text/html" and not urlsplit(self.url).path.endswith((".html", ".htm")):
-                raise WrongContent("the server answered with a web page, not a model; is a login in between?")
-            etag = response.headers.get("ETag", "")
-            # A weak ETag promises the same meaning, not the same bytes.
-            self.validator = response.headers.get("Last-Modified", "") if etag.startswith("W/") or not etag else etag
-            coded = response.headers.get("Content-Encoding", "identity") != "identity"
-            if coded:
-                self.validator = ""  # A range would count coded bytes.
-            expected = None if coded else response.headers.get("Content-Length")
-            before_bytes = self.received_bytes
-            for chunk in _content(response):
-                file.write(chunk)
-                self.digest.update(chunk)
-                self.received_bytes += len(chunk)
-            got_bytes = self.received_bytes - before_bytes
-            if expected is not None and got_bytes < int(expected):
-                raise http.client.IncompleteRead(b"", int(expected) - got_bytes)
-
-    def _continues(self, response: Any) -> bool:
-        return str(response.headers.get("Content-Range", "")).startswith(f"bytes {self.received_bytes}-")
-
-    def _restart(self, file: IO[bytes]) -> None:
-        if not self.received_bytes:
-            return
-        file.seek(0)
-        file.truncate()
-        self.digest, self.received_bytes = hashlib.sha256(), 0
-
-
-class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but takes the headers meant for one host (they hold credentials) to no other."""
-
-    def __init__(self, private: Mapping[str, str]) -> None:
-        self._private = private
-
-    def redirect_request(self, req: Any, *arguments: Any) -> urllib.request.Request | None:
-        following = super().redirect_request(req, *arguments)
-        if following is not None and urlsplit(following.full_url).netloc != urlsplit(req.full_url).netloc:
-            for name in self._private:
-                following.remove_header(name.capitalize())
-        return following
-
-
-def _content(response: Any) -> Iterator[bytes]:
-    """The body in pieces, without a content coding that the server applied unasked."""
-    coding = response.headers.get("Content-Encoding", "identity")
-    if coding == "identity":
-        while chunk := response.read(_CHUNK_BYTES):
-            yield chunk
-        return
-    if coding not in ("gzip", "deflate"):
-        raise WrongContent(f"the server sends content-encoding {coding}, which nobody asked for")
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # Either wrapper.
-    while chunk := response.read(_CHUNK_BYTES):
-        yield unpacker.decompress(chunk)
-    yield unpacker.flush()
-    if not unpacker.eof:
-        raise http.client.IncompleteRead(b"")
-
-
-def _refusal(code: int, reason: str) -> str:
-    return f"{reason}: {_HINTS.get(code, 'it will not give this file')}"
