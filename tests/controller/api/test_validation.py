@@ -142,7 +142,7 @@ def test_fields_in_range_are_accepted(fields: dict[str, Any]) -> None:
         ({"name": "mine"}, "name"),
         ({"protocolVersion": "v7"}, "protocolVersion"),
         ({"storageUri": " "}, "storageUri"),
-        ({"storage": {"path": "p"}}, "storage"),
+        ({"storage": {"path": "p"}}, "storage.path"),
         ({"env": [{"value": "x"}]}, "env[0].name"),
         ({"env": [{"name": "A"}, {"name": "PYTHONPATH", "value": "/x"}]}, "env[1]"),
         ({"resources": {"limits": {"cpu": "lots"}}}, "resources.limits[cpu]"),
