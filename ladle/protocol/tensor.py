@@ -15,12 +15,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ladle.errors import InvalidInput
+from ladle.errors import InvalidInput, Unsupported
 from ladle.protocol.datatypes import DATATYPES, Datatype, datatype_of
 
 Array: TypeAlias = NDArray[Any]
 Parameters: TypeAlias = Mapping[str, "str | int | float | bool"]
 NO_PARAMETERS: Parameters = {}
+_SHARED_MEMORY = "shared_memory_region"
 _LENGTH = struct.Struct("<I")
 _SAFE_SQUARES = 1e76
 """Where the squares of some numbers sum to less, each fits into 32 bits, whose largest is 3.4e38."""
@@ -53,6 +54,12 @@ class Tensor:
             return _objects((_text(element) for element in self.array.flat), self.shape)
         except UnicodeDecodeError as error:
             raise InvalidInput(f"input '{self.name}': an element is not UTF-8: {error}") from None
+
+
+def refuse_shared_memory(parameters: Parameters, what: str) -> None:
+    """Unsupported where a tensor is said to lie in Triton's shared memory: `what` names it."""
+    if _SHARED_MEMORY in parameters:
+        raise Unsupported(f"{what}: shared memory is not supported, send and ask for tensors in the message itself")
 
 
 def tensor_of(name: str, values: object, datatype: str | None = None) -> Tensor:

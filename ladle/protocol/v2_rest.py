@@ -20,6 +20,7 @@ from ladle.protocol.tensor import (
     Tensor,
     json_data_of,
     raw_of,
+    refuse_shared_memory,
     tensor_from_json,
     tensor_from_raw,
 )
@@ -85,6 +86,7 @@ def _decode_input(item: object, index: int, raw: memoryview) -> tuple[Tensor, in
     datatype = datatype_named(item["datatype"], tensor=name)
     given = item.get("parameters")
     parameters = _parameters(given, f"inputs[{index}].parameters") if given else NO_PARAMETERS
+    refuse_shared_memory(parameters, f"input '{name}'")
     size = parameters.get(_BINARY_SIZE)
     if size is None:
         if "data" not in item:
@@ -122,9 +124,9 @@ def _decode_outputs(value: object) -> tuple[RequestedOutput, ...]:
     for index, item in enumerate(value):
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise MissingField("outputs", index, "name")
-        wanted.append(
-            RequestedOutput(item["name"], _parameters(item.get("parameters"), f"outputs[{index}].parameters"))
-        )
+        parameters = _parameters(item.get("parameters"), f"outputs[{index}].parameters")
+        refuse_shared_memory(parameters, f"output '{item['name']}'")
+        wanted.append(RequestedOutput(item["name"], parameters))
     return tuple(wanted)
 
 

@@ -16,7 +16,16 @@ from ladle.protocol.datatypes import Datatype, datatype_named
 from ladle.protocol.grpc.schema import message_class
 from ladle.protocol.ids import new_id
 from ladle.protocol.messages import InferRequest, InferResponse, RequestedOutput
-from ladle.protocol.tensor import NO_PARAMETERS, Array, Parameters, Tensor, raw_of, shaped_bytes, tensor_from_raw
+from ladle.protocol.tensor import (
+    NO_PARAMETERS,
+    Array,
+    Parameters,
+    Tensor,
+    raw_of,
+    refuse_shared_memory,
+    shaped_bytes,
+    tensor_from_raw,
+)
 
 ModelInferResponse = message_class("inference.ModelInferResponse")
 _RANK_MAX = 32
@@ -40,6 +49,8 @@ def decode_request(message: Any, headers: Mapping[str, str], size_bytes: int) ->
     """The request that a ModelInferRequest of so many bytes stands for; InvalidInput where it does not add up."""
     raws = message.raw_input_contents
     inputs = message.inputs
+    for item in inputs:  # First: a tensor in shared memory has no raw contents either.
+        refuse_shared_memory(item.parameters, f"input '{item.name}'")
     if raws and len(raws) != len(inputs):
         raise InvalidInput(f"raw_input_contents has {len(raws)} entries, expected one for each of {len(inputs)} inputs")
     tensors = [_decode_raw(item, raws[index]) if raws else _decode_contents(item) for index, item in enumerate(inputs)]
@@ -47,7 +58,7 @@ def decode_request(message: Any, headers: Mapping[str, str], size_bytes: int) ->
         model_name=message.model_name,
         id=message.id or new_id(),
         inputs=tuple(tensors),
-        outputs=tuple(RequestedOutput(item.name, _decode_parameters(item.parameters)) for item in message.outputs),
+        outputs=tuple(_decode_output(item) for item in message.outputs),
         parameters=_decode_parameters(message.parameters),
         headers=headers,
         size_bytes=size_bytes,
@@ -97,6 +108,12 @@ def _with_parameters(tensor: Tensor, item: Any) -> Tensor:
     if item.parameters:
         tensor.parameters = _decode_parameters(item.parameters)
     return tensor
+
+
+def _decode_output(item: Any) -> RequestedOutput:
+    parameters = _decode_parameters(item.parameters)
+    refuse_shared_memory(parameters, f"output '{item.name}'")
+    return RequestedOutput(item.name, parameters)
 
 
 def _decode_parameters(given: Any) -> Parameters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -39,7 +39,7 @@ class InferenceService:
     def handlers(self) -> grpc.GenericRpcHandler:
         """What the server is given."""
         methods = {name: self._handler(name) for name in METHODS}
-        return grpc.method_handlers_generic_handler(INFERENCE_SERVICE, methods)
+        return _WithRefusals(grpc.method_handlers_generic_handler(INFERENCE_SERVICE, methods))
 
     def _handler(self, name: str) -> grpc.RpcMethodHandler:
         request, response = (message_class(f"inference.{name}{end}") for end in ("Request", "Response"))
@@ -149,6 +149,37 @@ class InferenceService:
 def _sized(parse: Callable[[bytes], Any]) -> Callable[[bytes], tuple[Any, int]]:
     """The message and its length, which the bytes say for nothing: to ask the message for it packs it again."""
     return lambda serialized: (parse(serialized), len(serialized))
+
+
+class _WithRefusals(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types.
+    """The known methods; for the service's other ones, which Triton has, an answer that says what to do instead."""
+
+    def __init__(self, known: grpc.GenericRpcHandler) -> None:
+        self._known = known
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        service, _, method = handler_call_details.method.strip("/").partition("/")
+        if method in METHODS or service != INFERENCE_SERVICE:
+            return self._known.service(handler_call_details)
+        return grpc.stream_stream_rpc_method_handler(_refusal(method))
+
+
+def _refusal(method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    advice = next((advice for part, advice in _INSTEAD.items() if part in method), "see /v2 for what is")
+
+    async def refuse(_: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not supported: {advice}")
+        yield
+
+    return refuse
+
+
+_INSTEAD = {
+    "SharedMemory": "send tensors in the message itself",
+    "StreamInfer": "send each request as a call of ModelInfer",
+    "Setting": "the log is JSON on stderr",
+}
+"""By part of a method's name, what to do where Triton has a method that this server has not."""
 
 
 def _guarded(

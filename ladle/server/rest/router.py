@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ladle.clock import Clock
+from ladle.errors import Unsupported
 from ladle.server.data_plane import DataPlane
 from ladle.server.eventually import is_later
 from ladle.server.http.application import Answer
@@ -16,6 +17,8 @@ from ladle.server.rest.v1 import V1
 from ladle.server.rest.v2 import V2
 
 _READS = frozenset({"GET", "HEAD"})
+_INSTEAD = dict.fromkeys(("systemsharedmemory", "cudasharedmemory"), "send tensors in the message itself")
+"""What to do where Triton has an extension that this server has not."""
 
 
 class RestRouter:
@@ -71,6 +74,8 @@ class RestRouter:
                 return self._post(request, lambda: self._v2.unload(name))
             case ["", "v2", "repository", "index"]:
                 return self._post(request, lambda: self._v2.index(request))
+            case ["", "v2", "systemsharedmemory" | "cudasharedmemory" | "trace" | "logging" as part, *_]:
+                raise Unsupported(f"/v2/{part} is not supported: {_INSTEAD.get(part, 'the log is JSON on stderr')}")
             case ["", "v2", "models", name, "versions", _, *_]:
                 return self._v2.version(name)
             case _:

@@ -1,4 +1,4 @@
-"""kserve's own clients against a server: HTTP and gRPC addresses in, what they were told out, as one JSON object."""
+"""kserve's own clients: HTTP and gRPC addresses of a server and that of one that explains in, what they were told out, as JSON."""
 
 import asyncio
 import json
@@ -29,13 +29,14 @@ async def refused(answer: Awaitable[Any]) -> Any:
         return [error.code().name, error.details()]
 
 
-async def rest(url: str) -> dict:
+async def rest(url: str, explaining_url: str) -> dict:
     said: dict = {}
     async with InferenceRESTClient(RESTConfig(protocol="v1")) as v1:
         said["v1 live"] = await v1.is_server_live(url)
         said["v1 model ready"] = await v1.is_model_ready(url, "iris")
         said["v1 infer"] = await v1.infer(url, {"instances": ROWS.tolist()}, model_name="iris")
-        said["v1 explain"] = await refused(v1.explain(url, "iris", {"instances": ROWS.tolist()}))
+        said["v1 explain"] = await v1.explain(explaining_url, "echo", {"instances": ROWS.tolist()})
+        said["v1 no explanation"] = await refused(v1.explain(url, "iris", {"instances": ROWS.tolist()}))
         said["v1 unknown model"] = await refused(v1.is_model_ready(url, "none"))
     async with InferenceRESTClient(RESTConfig(protocol="v2")) as v2:
         said["v2 live"] = await v2.is_server_live(url)
@@ -70,8 +71,8 @@ async def by_grpc(address: str) -> dict:
     return said
 
 
-async def main(http: str, grpc_address: str) -> None:
-    said = {**await rest(f"http://{http}"), **await by_grpc(grpc_address)}
+async def main(http: str, grpc_address: str, explaining_http: str) -> None:
+    said = {**await rest(f"http://{http}", f"http://{explaining_http}"), **await by_grpc(grpc_address)}
     sys.stdout.write(json.dumps(said))
 
 
