@@ -7,6 +7,7 @@ from controller.kube.resources import (
     CONFIG_MAPS,
     INFERENCE_SERVICES,
     KNATIVE_SERVICES,
+    SECRETS,
     SERVICES,
     VIRTUAL_SERVICES,
 )
@@ -201,3 +202,42 @@ async def test_a_service_that_kserve_managed_before_can_be_deleted(box: ServiceB
         await box.appears(KNATIVE_SERVICES, "iris-predictor")
         await box.client.delete(INFERENCE_SERVICES, "iris", NAMESPACE)
         await box.disappears(INFERENCE_SERVICES, "iris")
+
+
+async def test_a_secret_that_is_missing_is_said_and_its_coming_is_noticed(box: ServiceBox) -> None:
+    stored = {"model": {"modelFormat": {"name": "sklearn"}, "storage": {"key": "mine", "path": "iris"}}}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "storage-config", "namespace": NAMESPACE},
+        "stringData": {"mine": '{"type": "s3", "bucket": "models"}'},
+    }
+    async with box.controller():
+        await box.apply(INFERENCE_SERVICES, manifest(stored))
+        await box.has_condition("PredictorReady", "False", "SecretNotFound")
+        await box.says("Warning", "SecretNotFound")
+        await box.apply(SECRETS, secret)
+        child = await box.appears(KNATIVE_SERVICES, "iris-predictor")
+        (initializer,) = child["spec"]["template"]["spec"]["initContainers"]
+        assert initializer["args"] == ["s3://models/iris", "/mnt/models"]
+
+
+async def test_certificate_authorities_come_into_the_services_namespace(box: ServiceBox) -> None:
+    authorities = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "authorities", "namespace": "kserve"},
+        "data": {"cabundle.crt": "PEM", "other": "x"},
+    }
+    await box.apply(CONFIG_MAPS, authorities)
+    named = {"storageInitializer": '{"caBundleConfigMapName": "authorities"}'}
+    await box.apply(CONFIG_MAPS, {**CONFIG, "data": named})
+    async with box.controller():
+        for name in ("iris", "second"):  # They share the copy.
+            await box.apply(INFERENCE_SERVICES, manifest(name=name))
+            await box.appears(KNATIVE_SERVICES, f"{name}-predictor")
+        copy = await box.appears(CONFIG_MAPS, "global-ca-bundle")
+        assert copy["data"] == {"cabundle.crt": "PEM"}
+        await box.client.delete(INFERENCE_SERVICES, "iris", NAMESPACE)
+        await box.disappears(INFERENCE_SERVICES, "iris")
+        assert await box.find(CONFIG_MAPS, "global-ca-bundle")

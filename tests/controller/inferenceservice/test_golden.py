@@ -53,7 +53,14 @@ SEQUENCES = {
     "first-failing": (*_LOAD_FAILED, "lastFailureInfo: missing"),
     "runtime-appears": (*_BLOCKED, "Stopped", "copies", "not rendered"),
     # A missing key is known before a revision is made, which KServe's webhook then refuses.
-    "credentials": ("not rendered", "PredictorReady.reason", "conditions.Ready.reason", "latestCreatedRevision"),
+    "credentials": (
+        *_BLOCKED,
+        "not rendered",
+        "LatestDeploymentReady",
+        "PredictorConfigurationReady",
+        "latestCreatedRevision",
+        "copies",
+    ),
     "graph": _GRAPH,
     "logger-and-batcher": _AGENT,
     "runtime-problems": _BLOCKED,
