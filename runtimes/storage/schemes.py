@@ -24,6 +24,7 @@ SOURCES = {
     "http": WEB,
     "https": WEB,
     "s3": "runtimes.storage.s3",
+    "gs": "runtimes.storage.gs",
 }
 """Stores by scheme."""
 
