@@ -1,4 +1,4 @@
-"""kserve's own clients: HTTP and gRPC addresses of a server and that of one that explains in, what they were told out, as JSON."""
+"""kserve's own clients: a server's HTTP and gRPC addresses and an explainer's in; what they were told out, as JSON."""
 
 import asyncio
 import json
