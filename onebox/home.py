@@ -107,6 +107,11 @@ class Home:
         """`pods/<uid>/`: records, volumes and working directories of pods."""
         return self.root / "node"
 
+    @property
+    def storage_cache(self) -> Path:
+        """Model files by digest, shared by the storage initializers of all pods."""
+        return self.root / "cache" / "storage"
+
     def settings(self) -> OneboxSettings:
         """The settings that `ladle up` wrote; UserError where this home was never started."""
         try:

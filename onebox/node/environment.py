@@ -31,6 +31,7 @@ INHERITED = (
         "VIRTUAL_ENV",
     ),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CUDA_VISIBLE_DEVICES", "XDG_CACHE_HOME", "HF_HOME"),
+    *("LADLE_STORAGE_CACHE", "LADLE_STORAGE_CACHE_MAX_BYTES"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
 """What a process gets from the node's own environment: where things are on this machine, and nothing secret."""

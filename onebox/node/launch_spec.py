@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.base.errors import UserError
+from onebox.home import Home
 from onebox.node.environment import CONFIG_ERROR, Surroundings, build_environment, expand, thread_limits
 from onebox.node.images import (
     PROXY_MODULE,
@@ -35,6 +36,8 @@ from onebox.processes import HOME_VARIABLE
 POD_VARIABLE = "LADLE_POD_UID"
 CONTAINER_VARIABLE = "LADLE_CONTAINER"
 LAUNCH_VARIABLE = "LADLE_LAUNCH"
+CACHE_VARIABLE = "LADLE_STORAGE_CACHE"
+"""Where storage initializers share what they download; empty in a container's environment: nowhere."""
 """In the environment of every process of a pod, so that one can be found whose start was never written down."""
 _PROBE_VARIABLE = "SERVING_READINESS_PROBE"
 
@@ -196,6 +199,9 @@ def _defaults(context: PodContext, container: Container) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",  # A log that is read while the process runs must not lag behind.
         **thread_limits(container),
     }
+    runtime = runtime_of(container)
+    if runtime is not None and not runtime.serves and CACHE_VARIABLE not in context.inherited:
+        defaults[CACHE_VARIABLE] = str(Home(context.places.home).storage_cache)
     if embedding_container(context.pod) is container:
         proxy = context.pod.container(QUEUE_PROXY)
         defaults |= build_environment(context.pod, proxy, context.around, fixed={})

@@ -5,7 +5,8 @@ import importlib
 for module in (
     "runtimes.storage.__main__",
     "runtimes.storage.local",
-    "runtimes.storage.web",
     "runtimes.storage.archive",
+    "runtimes.storage.fetching",
+    "runtimes.storage.web",
 ):
     importlib.import_module(module)

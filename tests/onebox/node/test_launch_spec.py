@@ -116,6 +116,16 @@ def test_an_init_container_is_told_no_port() -> None:
     assert "LADLE_HTTP_PORT" not in spec.env
 
 
+def test_initializers_share_a_cache_unless_they_are_told_another_one() -> None:
+    def load(**fields: Any) -> LaunchSpec:
+        loader = container("load", image="kserve/storage-initializer:1", command=[], args=["file:///m", "/m"], **fields)
+        return launch(pod(container(), initContainers=[loader]), "load")
+
+    assert load().env["LADLE_STORAGE_CACHE"] == "/home/cache/storage"
+    assert load(env=[{"name": "LADLE_STORAGE_CACHE", "value": ""}]).env["LADLE_STORAGE_CACHE"] == ""
+    assert "LADLE_STORAGE_CACHE" not in launch(pod(container())).env
+
+
 def test_a_mapped_image_runs_the_command_that_it_is_mapped_to() -> None:
     made = pod(container(image="example.com/app:1", command=[], args=["--fast"]))
     assert launch(made, commands={"example.com/*": ("serve", "it")}).command == ("serve", "it", "--fast")
