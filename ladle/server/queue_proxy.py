@@ -22,7 +22,7 @@ from ladle.server.queue_settings import QueueSettings
 from ladle.server.run_queue import RunQueue
 from ladle.server.stats import ConcurrencyStats
 
-_TIMEOUT_TEXT = b"request timeout"
+TIMEOUT_TEXT = b"request timeout"
 _PROMPT_BYTES_MAX = 64 * 1024
 """A body up to here is taken to arrive with its headers; the server's own limits end one that stalls. A guess."""
 _PROXIED_HEADER = b"k-proxy-request"
@@ -55,7 +55,7 @@ class QueueProxy:
         request = exchange.request
         if not is_health_check(request) and not is_ingress_probe(request):
             visit = exchange.visit = Visit(self, exchange)
-            self.drainer.touch()
+            self.drainer.touch(request.arrived_s)
             if self.first_byte_limit_s and _uploads(request):
                 visit.watch()
 
@@ -118,7 +118,7 @@ class Visit:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.arrived_s = exchange.request.arrived_s
-        proxy.stats.arrive(self.arrived_s, self._proxied)
+        proxy.stats.arrive(self.arrived_s, self._proxied, proxy.run_queue.unread_s)
 
     def enter(self) -> None:
         """Asks the breaker in; from here on the first byte's deadline is watched unless it runs at once."""
@@ -195,7 +195,7 @@ class Visit:
             self._timer = None
 
     def _expire(self) -> None:
-        self._respond(Response(504, _TIMEOUT_TEXT, content_type=TEXT))
+        self._respond(Response(504, TIMEOUT_TEXT, content_type=TEXT))
         if self._task is not None:
             self._task.cancel()
 
@@ -260,7 +260,7 @@ class GuardedStream:
             if self._sized:
                 raise ConnectionAbortedError("request timeout") from None
             self._expired = True
-            return _TIMEOUT_TEXT
+            return TIMEOUT_TEXT
         self._last_write_s = self._visit.now_s()
         return piece
 

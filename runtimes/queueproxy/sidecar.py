@@ -13,10 +13,15 @@ from ladle.server.admin import AdminHandler, StatsReporter
 from ladle.server.batch_queue import BatchSettings
 from ladle.server.http.application import Dispatcher, Handler
 from ladle.server.http.client import IDLE_CONNECTIONS_MAX, ClientPool
+from ladle.server.http.connection import Connection
 from ladle.server.http.server import HttpServer
 from ladle.server.queue_proxy import QueueProxy
 from ladle.server.queue_settings import BadSetting, QueueSettings, number
 from runtimes.queueproxy.batching import BatchingProxy
+from runtimes.queueproxy.http2.first_bytes import FirstBytes
+from runtimes.queueproxy.http2.messages import HTTP2
+from runtimes.queueproxy.http2.proxy import Http2ReverseProxy
+from runtimes.queueproxy.http2.server import Http2Connection, Http2Server
 from runtimes.queueproxy.readiness import Prober, ReadinessProbe, parse_probe
 from runtimes.queueproxy.reverse_proxy import ReverseProxy
 
@@ -24,6 +29,8 @@ _DATA_PORT = 8012
 _ADMIN_PORT = 9090
 _USER_PORT = 8080
 """Knative's numbers, inside a pod."""
+_BACKLOG = 1024
+"""Connections that the kernel holds while the loop is busy, as for every server of ours."""
 _LOOPBACK = "127.0.0.1"
 
 log = get_logger("runtimes.queueproxy")
@@ -80,14 +87,18 @@ class Sidecar:
         idle_max = settings.queue.container_concurrency or IDLE_CONNECTIONS_MAX
         self._pool = ClientPool(_LOOPBACK, settings.user_port, tasks, idle_max=idle_max)
         prober = Prober(settings.probe, self._pool, clock)
-        proxy = ReverseProxy(self._pool)
+        proxy, self._http2_proxy = ReverseProxy(self._pool), Http2ReverseProxy(_LOOPBACK, settings.user_port, tasks)
         handler: Handler = proxy
         if settings.batching is not None:
             handler = BatchingProxy(proxy, settings=settings.batching, tasks=tasks, clock=clock)
-        self.queue_proxy = QueueProxy(handler, prober.ready, tasks=tasks, settings=settings.queue, clock=clock)
+        self.queue_proxy = QueueProxy(
+            self._follow(handler), prober.ready, tasks=tasks, settings=settings.queue, clock=clock
+        )
         self._http = HttpServer(self.queue_proxy, tasks, clock=clock, streams_bodies=True, upgrades=True)
+        self._http2 = Http2Server(self._http)
+        self._listener: asyncio.Server | None = None
         self._reporter = StatsReporter(self.queue_proxy.stats, clock=clock, pod=settings.queue.pod)
-        admin = AdminHandler(self._reporter, self.queue_proxy.drainer)
+        admin = AdminHandler(self._reporter, self.queue_proxy.drainer.wait)
         self._admin = HttpServer(Dispatcher(admin, tasks), tasks, clock=clock)
         self.http_port = 0
         self.admin_port = 0
@@ -95,20 +106,37 @@ class Sidecar:
     async def start(self) -> None:
         """Binds; OSError where a port is taken."""
         settings = self._settings
-        self.http_port = await self._http.listen(settings.host, settings.http_port)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._accept, settings.host, settings.http_port, backlog=_BACKLOG)
+        self.http_port = self._listener.sockets[0].getsockname()[1]
         self.admin_port = await self._admin.listen(settings.host, settings.admin_port)
         log.info("proxying", http_port=self.http_port, admin_port=self.admin_port, user_port=settings.user_port)
+
+    def _follow(self, http1: Handler) -> Handler:
+        """The handler that asks the container in the version of HTTP in which the client asks, as Knative's does."""
+        return lambda request: self._http2_proxy(request) if request.version == HTTP2 else http1(request)
+
+    def _accept(self) -> asyncio.Protocol:
+        return FirstBytes(lambda: Connection(self._http), lambda: Http2Connection(self._http2))
 
     async def drain(self, timeout_s: float) -> None:
         """Fails probes, waits until nobody sends any more, then until all is answered."""
         self.queue_proxy.drainer.finish()
         await self.queue_proxy.drainer.wait()
-        await self._http.drain(timeout_s)
+        if self._listener is not None:
+            self._listener.close()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._http.drain(timeout_s))
+            both.create_task(self._http2.drain(timeout_s))
 
     def close(self) -> None:
         """Ends at once."""
         self._reporter.close()
         self.queue_proxy.close()
         self._admin.close()
+        if self._listener is not None:
+            self._listener.close()
+        self._http2.close()
         self._http.close()
+        self._http2_proxy.close()
         self._pool.close()

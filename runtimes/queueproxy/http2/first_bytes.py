@@ -1,0 +1,44 @@
+"""Both versions of HTTP on one port: a client of HTTP/2 with prior knowledge begins with a preface that no other sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from runtimes.queueproxy.http2.goaway import PREFACE
+
+_WAIT_S = 30.0
+"""For the first byte; HTTP/1.1's limit for headers."""
+
+
+class FirstBytes(asyncio.Protocol):
+    """Reads until it is clear who is speaking, and hands the connection over."""
+
+    def __init__(self, http1: Callable[[], asyncio.Protocol], http2: Callable[[], asyncio.Protocol]) -> None:
+        self._choices = {True: http2, False: http1}
+        self._transport: asyncio.Transport | None = None
+        self._begun = b""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._timer = asyncio.get_running_loop().call_later(_WAIT_S, self._transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        self._begun += data
+        if len(self._begun) < len(PREFACE) and PREFACE.startswith(self._begun):
+            return
+        assert self._transport is not None, "made before data comes"
+        self._stop_waiting()
+        protocol = self._choices[self._begun.startswith(PREFACE)]()
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        protocol.data_received(self._begun)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # The name that asyncio calls it by.
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

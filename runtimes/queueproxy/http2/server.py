@@ -1,0 +1,258 @@
+"""The clients' side: each stream is an exchange of the same application that answers HTTP/1.1.
+
+A call of gRPC that the proxy answers itself (queue full, timeout, no container) gets gRPC's form of it: a status in trailers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import h2.errors
+import h2.events
+import h2.exceptions
+
+from ladle.log import get_logger
+from ladle.server.http.messages import Header, Request, Response, has_body
+from ladle.server.http.server import HttpServer
+from ladle.server.queue_proxy import TIMEOUT_TEXT
+from runtimes.queueproxy.http2.connection import Http2Body, Http2Protocol, StreamReset
+from runtimes.queueproxy.http2.grpc_status import DEADLINE_EXCEEDED, UNAVAILABLE, grpc_trailers, is_grpc, status_of
+from runtimes.queueproxy.http2.messages import RelayedResponse, request_of
+
+log = get_logger("runtimes.queueproxy")
+
+_IDLE_S = 65.0
+"""Without streams, before a connection is ended: as over HTTP/1.1."""
+
+
+class Http2Server:
+    """What the connections of one port share. Lives beside an HttpServer, whose application and limits it has."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self.application = server.application
+        self.tasks = server.tasks
+        self.clock = server.clock
+        self.limits = server.limits
+        self.draining = False
+        self.connections: set[Http2Connection] = set()
+        self._quiet = asyncio.Event()
+
+    def gone(self, connection: Http2Connection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._quiet.set()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Takes no new streams, and waits until the others are answered; False where that took longer."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.finish()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.connections:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Ends at once."""
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class Http2Connection(Http2Protocol):
+    """One client's connection."""
+
+    def __init__(self, server: Http2Server) -> None:
+        super().__init__(client=False)
+        self.server = server
+        self._streams: dict[int, ServerStream] = {}
+        self._peer = ""
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._last_stream_id = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        name = transport.get_extra_info("peername")
+        self._peer = name[0] if isinstance(name, tuple) else ""
+        self.server.connections.add(self)
+        super().connection_made(transport)
+        if len(self.server.connections) > self.server.limits.connections_max:
+            self.abort()
+        elif self.server.draining:
+            self.finish()
+        self._watch_idle()
+
+    def lost(self, error: Exception) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        for stream in list(self._streams.values()):
+            stream.abandon(error)
+        self.server.gone(self)
+
+    def finish(self) -> None:
+        """Ends the connection once its streams are answered."""
+        self.goaway_at = self._last_stream_id
+        self.say_goaway(self._last_stream_id)
+        if not self._streams:
+            self.close()
+
+    def handle(self, event: h2.events.Event) -> None:
+        match event:
+            case h2.events.RequestReceived(stream_id=stream_id, headers=headers):
+                self._begin(stream_id, headers, ended=event.stream_ended is not None)
+            case h2.events.DataReceived(stream_id=stream_id, data=data):
+                if (stream := self._streams.get(stream_id)) is not None:
+                    stream.body.feed(data)
+                else:
+                    self.read(stream_id, len(data))  # Of a stream that has been answered and forgotten.
+            case h2.events.StreamEnded(stream_id=stream_id):
+                if (stream := self._streams.get(stream_id)) is not None:
+                    stream.body.end()
+            case h2.events.StreamReset(stream_id=stream_id, error_code=code):
+                self.stream_ended(stream_id, StreamReset(code))
+                if (stream := self._streams.get(stream_id)) is not None:
+                    stream.abandon(StreamReset(code))
+
+    def _begin(self, stream_id: int, headers: list[Header], *, ended: bool) -> None:
+        if self.goaway_at is not None and self.server.draining:
+            self.reset(stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)  # Told to go before this one; safe to repeat.
+            return
+        self._last_stream_id = stream_id
+        body = Http2Body(lambda size: self.read(stream_id, size))
+        request = request_of(headers, body, peer=self._peer, arrived_s=self.server.clock.monotonic_s())
+        if request is None:
+            self.reset(stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
+            return
+        if ended:
+            body.end()
+        self._watch_idle(stop=True)
+        stream = self._streams[stream_id] = ServerStream(self, stream_id, request, body)
+        application = self.server.application
+        application.begin(stream)
+        if not stream.answered:
+            application.handle(stream)
+
+    def forget(self, stream: ServerStream) -> None:
+        """The stream is answered, or nobody wants its answer."""
+        if self._streams.pop(stream.id, None) is None:
+            return
+        self.read(stream.id, stream.body.unread)  # Or the connection's window would shrink for ever.
+        if self._streams:
+            return
+        if self.goaway_at is not None:
+            self.close()
+        else:
+            self._watch_idle()
+
+    def _watch_idle(self, *, stop: bool = False) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        if not stop:
+            self._idle_timer = self._loop.call_later(_IDLE_S, self.finish)
+
+
+class ServerStream:
+    """One request; implements application.Exchange."""
+
+    def __init__(self, connection: Http2Connection, stream_id: int, request: Request, body: Http2Body) -> None:
+        self.request = request
+        self.visit: object | None = None
+        self.id = stream_id
+        self.body = body
+        self.answered = False
+        self._connection = connection
+        self._sending: asyncio.Task[None] | None = None
+        self._began = False
+
+    def respond(self, response: Response) -> None:
+        if self.answered:
+            if response.stream is not None:
+                self._connection.server.tasks.create_task(response.stream.aclose())
+            return
+        self.answered = True
+        self._sending = self._connection.server.tasks.create_task(self._send(response))
+
+    def abandon(self, error: Exception) -> None:
+        """The client is gone."""
+        self.body.fail(error)
+        if not self.answered:
+            self.answered = True
+            self._connection.server.application.abandon(self)
+        elif self._sending is not None and self._began:  # One that has not begun would never close its stream.
+            self._sending.cancel()
+        self._connection.forget(self)
+
+    async def _send(self, response: Response) -> None:
+        self._began = True
+        try:
+            if response.stream is None:
+                await self._send_own(response)
+            else:
+                await self._relay(response)
+        except (OSError, h2.exceptions.ProtocolError) as error:
+            self._break_off(error)
+        finally:
+            if response.stream is not None:
+                await response.stream.aclose()
+            if not self.body.complete:
+                # What is still to come of the request is nobody's (RFC 9113 8.1).
+                self._connection.reset(self.id, h2.errors.ErrorCodes.NO_ERROR)
+            self._connection.forget(self)
+
+    async def _send_own(self, response: Response) -> None:
+        """An answer of the proxy itself."""
+        connection = self._connection
+        body = response.body if not isinstance(response.body, tuple) else b"".join(response.body)
+        if isinstance(response, RelayedResponse):
+            headers = response.head
+        elif is_grpc(self.request):
+            headers, body = status_of(response.status, bytes(body)), b""
+        else:
+            headers = _own_headers(response, len(body))
+        sends_body = bool(body) and has_body(response.status, self.request.method)
+        connection.h2.send_headers(self.id, headers, end_stream=not sends_body)
+        connection.flush()
+        if sends_body:
+            await self._send_piece(bytes(body))
+            connection.end_stream(self.id)
+
+    async def _relay(self, response: Response) -> None:
+        stream, connection = response.stream, self._connection
+        assert stream is not None
+        head = response.head if isinstance(response, RelayedResponse) else _own_headers(response, response.length)
+        connection.h2.send_headers(self.id, head)
+        connection.flush()
+        async for piece in stream:
+            if piece is TIMEOUT_TEXT and is_grpc(self.request):
+                connection.end_stream(self.id, grpc_trailers(DEADLINE_EXCEEDED, TIMEOUT_TEXT))
+                return
+            await self._send_piece(piece)
+        connection.end_stream(self.id, response.trailers() if isinstance(response, RelayedResponse) else None)
+
+    async def _send_piece(self, piece: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._connection.server.limits.write_stall_s):
+                await self._connection.send_data(self.id, piece)
+        except TimeoutError:
+            raise ConnectionAbortedError("the client takes nothing of its answer") from None
+
+    def _break_off(self, error: Exception) -> None:
+        """The answer has begun and cannot be finished: the client must not take it for a whole one."""
+        log.warning("stream broke off", path=self.request.path, error=repr(error))
+        if is_grpc(self.request) and self._connection.open and not isinstance(error, StreamReset):
+            self._connection.end_stream(self.id, grpc_trailers(UNAVAILABLE, str(error).encode() or b"EOF"))
+        else:
+            code = error.code if isinstance(error, StreamReset) else h2.errors.ErrorCodes.INTERNAL_ERROR
+            self._connection.reset(self.id, h2.errors.ErrorCodes(code))
+
+
+def _own_headers(response: Response, length: int | None) -> list[Header]:
+    headers = [(b":status", b"%d" % response.status)]
+    if response.content_type:
+        headers.append((b"content-type", response.content_type))
+    if length is not None and response.status != 204:
+        headers.append((b"content-length", b"%d" % length))
+    return [*headers, *response.headers]
