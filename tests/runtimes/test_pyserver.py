@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import json
 import subprocess
 import sys
@@ -37,7 +39,7 @@ def clean_imports() -> Iterator[None]:
     yield
     sys.path[:] = path
     for name in set(sys.modules) - modules:
-        if name.startswith("_ladle_model_") or name in ("parts", "shapes", "boxes", "boxes.round"):
+        if name.startswith("_ladle_model_") or name in ("model", "parts", "shapes", "boxes", "boxes.round"):
             del sys.modules[name]
     imports._packages.clear()
     imports._packages.update(packages)
@@ -91,8 +93,7 @@ class TestWhereItIs:
 
     async def test_each_folder_is_a_model_with_files_of_its_own(self, tmp_path: Path) -> None:
         for name, factor in (("two", 2), ("three", 3)):
-            text = "from ladle import Model\nfrom .parts import F\nclass M(Model):\n    def predict(self, r): return r.as_array() * F\n"
-            write(tmp_path / name, text)
+            write(tmp_path / name, "from .parts import F\n" + dedent(DOUBLER).replace("* 2", "* F"))
             write(tmp_path / name, f"F = {factor}", "parts.py")
         async with served(*models(tmp_path)) as app:
             found = [json.loads((await app.v1(name, {"instances": [1]})).body) for name in ("two", "three")]
@@ -136,7 +137,7 @@ class TestRefusals:
     async def test_several_classes(self, tmp_path: Path) -> None:
         write(tmp_path, "from ladle import Model\nclass A(Model): pass\nclass B(Model): pass")
         assert "has several models: A, B; say which one with --model_class model:A" in await refusal(tmp_path)
-        assert "has several models" not in await said_of(tmp_path, "--model_class=model:B")
+        assert await answer(tmp_path, "--model_class=model:B") == {"error": "B defines no predict"}
 
     async def test_a_class_that_is_not_there_or_no_model(self, tmp_path: Path) -> None:
         write(tmp_path, "class Thing(dict): pass", "shapes.py")
@@ -184,16 +185,9 @@ class TestRefusals:
         first, second = models(tmp_path)
         await first.load()
         with pytest.raises(
-            BadModel, match="one process has one module parts: import it as `from . import parts` in both"
+            BadModel, match=r"one process has one module parts: import it as `from \. import parts` in both"
         ):
             await second.load()
-
-
-async def said_of(directory: Path, *flags: str) -> str:
-    try:
-        return str(await answer(directory, *flags))
-    except AssertionError as error:
-        return str(error)
 
 
 @pytest.mark.parametrize(
@@ -266,9 +260,9 @@ class TestLife:
             assert (await app.v2("mine", body)).status == 200
             assert (await app.v2("mine", body)).status == 503
 
-    async def test_nothing_is_written_beside_the_code(self, tmp_path: Path) -> None:
+    def test_nothing_is_written_beside_the_code(self, tmp_path: Path) -> None:
         write(tmp_path, "", "parts.py")
-        await answer(write(tmp_path, "import parts\n" + dedent(DOUBLER)))
+        asyncio.run(answer(write(tmp_path, "import parts\n" + dedent(DOUBLER))))
         assert sorted(path.name for path in tmp_path.iterdir()) == ["model.py", "parts.py"]
 
 
@@ -286,6 +280,7 @@ class TestAsAProcess:
         assert subprocess.run(command, env=env, capture_output=True, timeout=60).returncode == 1
         assert "has no subclass of ladle.Model or kserve.Model: found the classes Thing" in words.read_text()
 
+    @pytest.mark.skipif(importlib.util.find_spec("kserve") is not None, reason="kserve is installed here")
     def test_a_script_without_kserve_says_what_to_install(self, tmp_path: Path) -> None:
         script, words = tmp_path / "script.py", tmp_path / "words"
         script.write_text("import kserve")
