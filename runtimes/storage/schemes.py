@@ -25,6 +25,7 @@ SOURCES = {
     "https": WEB,
     "s3": "runtimes.storage.s3",
     "gs": "runtimes.storage.gs",
+    "hf": "runtimes.storage.hf",
 }
 """Stores by scheme."""
 
