@@ -42,6 +42,13 @@ def model_headers(headers: Mapping[str, str]) -> tuple[Header, ...]:
     return tuple(found)
 
 
+def model_content_type(headers: Mapping[str, str], default: bytes) -> bytes:
+    """What a model calls its answer where that is a text or bytes; `default` where it does not say."""
+    named = {name.lower(): value for name, value in headers.items()}
+    found = str(named.get("content-type", "")).encode("latin-1", "replace")
+    return default if not found or _CONTROL.search(found) else found
+
+
 def model_metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The same for gRPC, whose metadata are ASCII."""
     return tuple(

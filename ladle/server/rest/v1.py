@@ -15,7 +15,7 @@ from ladle.server.eventually import then
 from ladle.server.http.application import Answer
 from ladle.server.http.messages import OCTETS, TEXT, Request, Response, text
 from ladle.server.repository import ServedModel
-from ladle.server.response_headers import model_headers
+from ladle.server.response_headers import model_content_type, model_headers
 from ladle.server.rest.answers import json_answer
 from ladle.server.rest.bodies import TextHeaders, compressed, decoded_body, is_json
 
@@ -80,6 +80,8 @@ class V1:
 def _with_headers(response: Response, inference: InferRequest) -> Response:
     if inference.response_headers:
         response.headers += model_headers(inference.response_headers)
+        if response.content_type in (OCTETS, TEXT):  # JSON is what it is; of a text or bytes the model knows more.
+            response.content_type = model_content_type(inference.response_headers, response.content_type)
     return response
 
 

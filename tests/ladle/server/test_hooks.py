@@ -182,3 +182,15 @@ async def test_a_model_that_is_not_healthy_answers_nothing_and_says_so() -> None
         assert (await app.v1("m", {"instances": [1]})).status == 503
         model.well = True
         assert (await app.v1("m", {"instances": [1]})).status == 200
+
+
+class Picture(Model):
+    def predict(self, request: InferRequest) -> Any:
+        request.response_headers["Content-Type"] = "image/png"
+        return b"\x89PNG"
+
+
+async def test_bytes_are_what_the_model_calls_them() -> None:
+    async with served(Picture("m")) as app:
+        answer = await app.v1("m", {"instances": [1]})
+    assert (answer.body, answer.headers["content-type"]) == (b"\x89PNG", "image/png")

@@ -80,6 +80,10 @@ class Raising(Model):
 class Fields(Model):
     """Answers with what a request looks like from inside."""
 
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.load()
+
     def load(self):
         self.ready = True
 
@@ -100,7 +104,11 @@ class Fields(Model):
 
 
 class Forms(Model):
-    """Answers V2 in each form that KServe takes, as the request's parameter says."""
+    """Answers in each form that KServe takes, as the request says."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.load()
 
     def load(self):
         self.ready = True
@@ -152,6 +160,10 @@ class OldStyle(Model):
 
 class Raw(Model):
     """Takes what is not JSON as it came."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.load()
 
     def load(self):
         self.ready = True
