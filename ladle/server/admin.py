@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from ladle.clock import Clock
-from ladle.server.drain import Drainer
 from ladle.server.http.application import Answer
 from ladle.server.http.messages import TEXT, Request, Response
 from ladle.server.stats import REPORT_PERIOD_S, ConcurrencyStats, Report
@@ -22,15 +23,39 @@ _WIRE_DOUBLE = 1
 _WIRE_BYTES = 2
 
 
-class StatsReporter:
-    """Closes a period of the statistics every second and keeps the last one."""
+class Reports(Protocol):
+    """Where the last period of each process of a server is, and their sum."""
 
-    def __init__(self, stats: ConcurrencyStats, *, clock: Clock, pod: str) -> None:
+    def publish(self, report: Report) -> None:
+        """This process's last whole period."""
+
+    def total(self) -> Report:
+        """All processes' together."""
+
+
+class OwnReport:
+    """The report of the only process that there is."""
+
+    def __init__(self) -> None:
+        self._last = Report()
+
+    def publish(self, report: Report) -> None:
+        self._last = report
+
+    def total(self) -> Report:
+        return self._last
+
+
+class StatsReporter:
+    """Closes a period of the statistics every second and answers with the last one."""
+
+    def __init__(self, stats: ConcurrencyStats, *, clock: Clock, pod: str, reports: Reports | None = None) -> None:
+        """`reports` where several processes are one server."""
         self._stats = stats
         self._clock = clock
         self._pod = pod
         self._began_s = clock.monotonic_s()
-        self._report = Report()
+        self._reports = reports or OwnReport()
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(REPORT_PERIOD_S, self._close_period)
 
@@ -38,15 +63,16 @@ class StatsReporter:
         self._timer.cancel()
 
     def _close_period(self) -> None:
-        self._report = self._stats.report(self._clock.monotonic_s())
+        self._reports.publish(self._stats.report(self._clock.monotonic_s()))
         self._timer = self._loop.call_later(REPORT_PERIOD_S, self._close_period)
 
     def answer(self, request: Request) -> Response:
         """The last whole period, in the form that the client accepts."""
         uptime_s = self._clock.monotonic_s() - self._began_s
+        report = self._reports.total()
         if PROTOBUF in request.headers.get(b"accept", b""):
-            return Response(200, encode_stat(self._pod, self._report, uptime_s), content_type=PROTOBUF)
-        return Response(200, json.dumps(stat_json(self._pod, self._report, uptime_s)).encode())
+            return Response(200, encode_stat(self._pod, report, uptime_s), content_type=PROTOBUF)
+        return Response(200, json.dumps(stat_json(self._pod, report, uptime_s)).encode())
 
 
 def stat_json(pod: str, report: Report, uptime_s: float) -> dict[str, object]:
@@ -81,9 +107,10 @@ def encode_stat(pod: str, report: Report, uptime_s: float) -> bytes:
 class AdminHandler:
     """An http Handler for the admin port."""
 
-    def __init__(self, reporter: StatsReporter, drainer: Drainer) -> None:
+    def __init__(self, reporter: StatsReporter, drain: Callable[[], Awaitable[None]]) -> None:
+        """`drain` starts to drain, and returns when that is done."""
         self._reporter = reporter
-        self._drainer = drainer
+        self._drain = drain
 
     def __call__(self, request: Request) -> Answer:
         match request.path:
@@ -95,5 +122,5 @@ class AdminHandler:
                 return Response(404, b"404 page not found\n", content_type=TEXT)
 
     async def _wait(self) -> Response:
-        await self._drainer.wait()
+        await self._drain()
         return Response(200, content_type=b"")

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -35,16 +35,25 @@ class ChildSpec:
 
 def run_child(spec: ChildSpec) -> NoReturn:
     """Becomes the process that `spec` describes, and exits with what its main returned."""
+    leave(lambda: _become(spec))
+
+
+def _become(spec: ChildSpec) -> int:
+    _detach(spec)
+    return _run_main(spec)
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """Runs a forked process's `main` and exits with what it returned; nothing of the parent's stack runs after it."""
     code = 1
     try:
-        _detach(spec)
-        code = _run_main(spec)
+        code = main()
     except SystemExit as request:
         code = _exit_code(request)
     except BaseException:  # noqa: BLE001  # The last stop of this process: whatever it was belongs into its log.
         traceback.print_exc()
     finally:
-        _leave(code)
+        _exit(code)
 
 
 def _detach(spec: ChildSpec) -> None:
@@ -90,7 +99,7 @@ def _exit_code(request: SystemExit) -> int:
     return 1
 
 
-def _leave(code: int) -> NoReturn:
+def _exit(code: int) -> NoReturn:
     """Ends without taking the interpreter down: that would touch, and so copy, every page shared with the template."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  # As multiprocessing does after a fork.

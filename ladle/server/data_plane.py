@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -12,12 +13,17 @@ from ladle.protocol.messages import InferRequest, ModelMetadata
 from ladle.server.eventually import Eventually
 from ladle.server.metrics import ServerMetrics
 from ladle.server.repository import ModelRepository, ModelState, ServedModel
+from ladle.server.workers.fleet import Fleet, Outcome
 
 EXTENSIONS = (
     *("model_repository_extension", "model_repository", "binary_tensor_data"),
     *("model_configuration", "statistics"),
 )
 """KServe's name for the repository extension, and the names that the protocol's documents use."""
+
+
+LOAD_TIMEOUT_S = 3600.0
+"""How long the other processes may take to load a model. A guess: the largest take minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +43,19 @@ class IndexEntry:
     version: str = ""
 
 
+class WorkerFailed(Exception):
+    """What was asked of all processes failed in one; the message is that one's error."""
+
+
 class DataPlane:
     """Answers for the models of one repository; raises the errors of `ladle.errors`."""
 
-    def __init__(self, repository: ModelRepository, *, clock: Clock, metrics: ServerMetrics) -> None:
+    def __init__(
+        self, repository: ModelRepository, *, clock: Clock, metrics: ServerMetrics, fleet: Fleet | None = None
+    ) -> None:
+        """`fleet`: the processes that are this server, where they are several."""
         self.repository = repository
+        self.fleet = fleet
         self._clock = clock
         self._metrics = metrics
 
@@ -50,8 +64,8 @@ class DataPlane:
         return True
 
     def ready(self) -> bool:
-        """Whether every model is loaded."""
-        return self.repository.ready
+        """Whether every model is loaded, in every process."""
+        return self.repository.ready if self.fleet is None else self.fleet.ready()
 
     def model_ready(self, name: str) -> bool:
         """Whether this model is loaded; ModelNotFound."""
@@ -97,16 +111,31 @@ class DataPlane:
         self._metrics.duration.series(name, protocol).observe(took_s)
 
     async def load(self, name: str) -> None:
-        """Loads a model; raises what its load raises."""
-        await self.repository.load(name)
+        """Loads a model, in every process; raises what its load raises."""
+        if self.fleet is None:
+            await self.repository.load(name)
+        else:
+            _check(await self.fleet.ask("load", name, timeout_s=LOAD_TIMEOUT_S))
 
     async def unload(self, name: str) -> None:
-        await self.repository.unload(name)
+        """Lets a model go, in every process; ModelNotFound."""
+        if self.fleet is None:
+            await self.repository.unload(name)
+        else:
+            self.repository.find(name)
+            _check(await self.fleet.ask("unload", name, timeout_s=LOAD_TIMEOUT_S))
 
     def refuse_version(self, name: str, model_version: str) -> None:
         """Models have one version, without a name; Unsupported for any other."""
         if model_version:
             raise Unsupported(f"Model with name {name} has no versions, got {model_version}")
+
+
+def _check(outcomes: Sequence[Outcome]) -> None:
+    """Where one process failed, the whole server did; they fail alike, so that one reason says it."""
+    errors = [outcome["error"] for outcome in outcomes if "error" in outcome]
+    if errors:
+        raise WorkerFailed(errors[0])
 
 
 def server_version() -> str:

@@ -7,7 +7,7 @@ each observation, which is a percent of a small request. It comes in when the pa
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 SECONDS_BUCKETS = (
@@ -59,6 +59,15 @@ class Histogram:
             found = self._series.setdefault(values, HistogramSeries(self.buckets))
         return found
 
+    def dump(self) -> list[Any]:
+        """All series, as JSON has them."""
+        return [[values, *series.dump()] for values, series in self._series.items()]
+
+    def absorb(self, dump: list[Any]) -> None:
+        """Adds what another process counted."""
+        for values, counts, total in dump:
+            self.series(*values).absorb(counts, total)
+
     def families(self) -> Iterator[Any]:
         from prometheus_client.core import HistogramMetricFamily
 
@@ -82,6 +91,13 @@ class HistogramSeries:
     def observe(self, value: float) -> None:
         self._counts[bisect_left(self._buckets, value)] += 1
         self.total += value
+
+    def dump(self) -> tuple[list[int], float]:
+        return list(self._counts), self.total
+
+    def absorb(self, counts: list[int], total: float) -> None:
+        self._counts = [own + other for own, other in zip(self._counts, counts, strict=True)]
+        self.total += total
 
     @property
     def count(self) -> int:
@@ -113,6 +129,15 @@ class Counter:
     def value(self, *values: str) -> float:
         return self._values.get(values, 0)
 
+    def dump(self) -> list[Any]:
+        """All values, as JSON has them."""
+        return [[values, value] for values, value in self._values.items()]
+
+    def absorb(self, dump: list[Any]) -> None:
+        """Adds what another process counted."""
+        for values, value in dump:
+            self.add(tuple(values), value)
+
     def families(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily
 
@@ -127,6 +152,12 @@ class Gauge(Counter):
 
     def set(self, values: tuple[str, ...], value: float) -> None:
         self._values[values] = value
+
+    def absorb(self, dump: list[Any]) -> None:
+        """Keeps the higher value: what several processes have each, like a model, is one thing to who looks."""
+        for values, value in dump:
+            key = tuple(values)
+            self._values[key] = max(value, self._values.get(key, value))
 
     def replace(self, values: dict[tuple[str, ...], float]) -> None:
         """These and no others."""
@@ -166,16 +197,32 @@ class ServerMetrics:
         )
         self.load = Gauge("ladle_model_load_seconds", "how long the model took to load", model)
 
-    def page(self, accept: str) -> tuple[bytes, bytes]:
-        """The page and its content type, Prometheus text or OpenMetrics as `accept` wishes."""
+    def dump(self) -> dict[str, list[Any]]:
+        """Everything that was counted, as JSON has it."""
+        return {name: instrument.dump() for name, instrument in vars(self).items()}
+
+    def absorb(self, dump: dict[str, list[Any]], *, lasting_only: bool = False) -> None:
+        """Adds what another process counted; `lasting_only` leaves out what is true only while that process lives."""
+        for name, instrument in vars(self).items():
+            if not (lasting_only and isinstance(instrument, Gauge)):
+                instrument.absorb(dump.get(name, []))
+
+    def page(self, accept: str, pids: Sequence[int] = ()) -> tuple[bytes, bytes]:
+        """The page and its content type, Prometheus text or OpenMetrics as `accept` wishes.
+
+        `pids`: the processes whose memory and time are on it, summed; this one where there are none.
+        """
         import prometheus_client
         from prometheus_client import exposition
 
         registry = prometheus_client.CollectorRegistry(auto_describe=False)
         registry.register(_Collector(self))
-        prometheus_client.ProcessCollector(registry=registry)
+        if pids:
+            registry.register(_ProcessesCollector(pids))
+        else:
+            prometheus_client.ProcessCollector(registry=registry)
+            prometheus_client.GCCollector(registry=registry)
         prometheus_client.PlatformCollector(registry=registry)
-        prometheus_client.GCCollector(registry=registry)
         encode, content_type = exposition.choose_encoder(accept)
         return encode(registry), content_type.encode()
 
@@ -190,3 +237,37 @@ class _Collector:
     def collect(self) -> Iterator[Any]:
         for instrument in vars(self._metrics).values():
             yield from instrument.families()
+
+
+_PROCESS_START = "process_start_time_seconds"
+
+
+class _ProcessesCollector:
+    """The process metrics of several processes, added up; they began when the first one did."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids = pids
+
+    def describe(self) -> Iterable[Any]:
+        return ()
+
+    def collect(self) -> Iterator[Any]:
+        import prometheus_client
+
+        families: dict[str, Any] = {}
+        for pid in self._pids:
+            # One that ended meanwhile has none.
+            for family in prometheus_client.ProcessCollector(pid=_constant(pid), registry=None).collect():
+                known = families.setdefault(family.name, family)
+                if known is not family:
+                    known.samples = [_together(*pair) for pair in zip(known.samples, family.samples, strict=True)]
+        yield from families.values()
+
+
+def _constant(pid: int) -> Callable[[], int]:
+    return lambda: pid
+
+
+def _together(one: Any, other: Any) -> Any:
+    value = min(one.value, other.value) if one.name == _PROCESS_START else one.value + other.value
+    return one._replace(value=value)

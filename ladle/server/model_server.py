@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ladle.clock import Clock, SystemClock
@@ -32,6 +33,10 @@ from ladle.server.queue_proxy import QueueProxy
 from ladle.server.repository import ModelRepository, ServedModel
 from ladle.server.rest.router import RestRouter
 from ladle.server.termination import write_last_words
+from ladle.server.workers.fleet import Fleet
+from ladle.server.workers.plan import decide_share, decide_worker_count
+from ladle.server.workers.ports import reserve
+from ladle.server.workers.switchboard import Switchboard
 
 if TYPE_CHECKING:
     from ladle.server.grpc.server import GrpcServer
@@ -48,30 +53,67 @@ def serve(*models: Model, options: ServerOptions | None = None) -> int:
     Without `options`, the command line and the environment say the rest.
     """
     chosen = options or ServerOptions.parse(sys.argv[1:], os.environ)
-    return run_loop(_serve(models, chosen))
+    workers = decide_worker_count(chosen.workers, chosen.queue.container_concurrency)
+    if workers == 1:
+        return run_loop(_serve(models, chosen, None))
+    try:
+        return _serve_with_workers(models, chosen, workers)
+    except OSError as error:  # Of binding: everything later is the workers'.
+        write_last_words(f"cannot listen on {chosen.host}: {error}")
+        return 1
 
 
-async def _serve(models: Sequence[Model], options: ServerOptions) -> int:
+def _serve_with_workers(models: Sequence[Model], options: ServerOptions, workers: int) -> int:
+    with contextlib.ExitStack() as reserved:
+
+        def reserve_port(port: int | None) -> int | None:
+            if port is None:
+                return None
+            taken: int = reserved.enter_context(reserve(options.host, port)).getsockname()[1]
+            return taken
+
+        ports = replace(
+            options,
+            http_port=reserve_port(options.http_port) or 0,
+            grpc_port=reserve_port(options.grpc_port),
+            admin_port=reserve_port(options.admin_port),
+        )
+        capacity = options.queue.container_concurrency
+
+        def run(fleet: Fleet, index: int) -> int:
+            share = replace(ports.queue, container_concurrency=decide_share(capacity, workers, index))
+            return run_loop(_serve(models, replace(ports, queue=share), fleet))
+
+        return Switchboard(workers, run, clock=SystemClock()).serve()
+
+
+async def _serve(models: Sequence[Model], options: ServerOptions, fleet: Fleet | None) -> int:
     code = 1
     try:
-        code = await _serve_until_stopped(models, options)
+        code = await _serve_until_stopped(models, options, fleet)
     except* OSError as group:  # Of binding: everything later has its own answer to errors.
         write_last_words("; ".join(f"cannot listen on {options.host}: {error}" for error in group.exceptions))
     return code
 
 
-async def _serve_until_stopped(models: Sequence[Model], options: ServerOptions) -> int:
+async def _serve_until_stopped(models: Sequence[Model], options: ServerOptions, fleet: Fleet | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(models, options) as server:
+    async with running(models, options, fleet=fleet) as server:
+        if fleet is not None:
+            await fleet.join(server, server.tasks, stop.set)
         loading = server.tasks.create_task(server.load())
         stopped = server.tasks.create_task(stop.wait())
         await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set() and not loading.result():
             stopped.cancel()
             return 1
+        if fleet is not None and not stop.is_set():
+            if fleet.late:
+                await server.start()
+            fleet.loaded()
         await stopped
         loading.cancel()
         log.info("stopping", inside=server.queue_proxy.stats.concurrency)
@@ -81,13 +123,17 @@ async def _serve_until_stopped(models: Sequence[Model], options: ServerOptions) 
 
 @contextlib.asynccontextmanager
 async def running(
-    models: Sequence[Model], options: ServerOptions, clock: Clock | None = None
+    models: Sequence[Model], options: ServerOptions, clock: Clock | None = None, *, fleet: Fleet | None = None
 ) -> AsyncIterator[ModelServer]:
-    """A server that has bound its ports and not yet loaded its models; closed after the block."""
+    """A server that has bound its ports and not yet loaded its models; closed after the block.
+
+    A worker that comes when the others serve already, a late one, has not bound them: requests would meet "not ready".
+    """
     async with asyncio.TaskGroup() as tasks:
-        server = ModelServer(models, options, tasks, clock=clock or SystemClock())
+        server = ModelServer(models, options, tasks, clock=clock or SystemClock(), fleet=fleet)
         try:
-            await server.start()
+            if fleet is None or not fleet.late:
+                await server.start()
             yield server
         finally:
             await server.close()
@@ -97,9 +143,17 @@ class ModelServer:
     """One process's worth of serving."""
 
     def __init__(
-        self, models: Sequence[Model], options: ServerOptions, tasks: asyncio.TaskGroup, *, clock: Clock
+        self,
+        models: Sequence[Model],
+        options: ServerOptions,
+        tasks: asyncio.TaskGroup,
+        *,
+        clock: Clock,
+        fleet: Fleet | None = None,
     ) -> None:
+        """`fleet`: the processes that serve as one with this one, if there are any."""
         self.tasks = tasks
+        self._fleet = fleet
         self._options = options
         self.metrics = ServerMetrics()
         self._clock = clock
@@ -110,15 +164,13 @@ class ModelServer:
             threads=options.threads,
             make_batcher=self._make_batcher if options.batching is not None else None,
         )
-        self.data_plane = DataPlane(self.repository, clock=clock, metrics=self.metrics)
+        self.data_plane = DataPlane(self.repository, clock=clock, metrics=self.metrics, fleet=fleet)
         self._router = RestRouter(self.data_plane, clock=clock, metrics=self.metrics)
         self._probe_path = _probe_path(options.queue.readiness_probe)
         self.queue_proxy = QueueProxy(self._router, self._ready, tasks=tasks, settings=options.queue, clock=clock)
         self._http = HttpServer(self.queue_proxy, tasks, clock=clock)
-        self._reporter = StatsReporter(self.queue_proxy.stats, clock=clock, pod=options.queue.pod)
-        self._admin = HttpServer(
-            Dispatcher(AdminHandler(self._reporter, self.queue_proxy.drainer), tasks), tasks, clock=clock
-        )
+        self._reporter = StatsReporter(self.queue_proxy.stats, clock=clock, pod=options.queue.pod, reports=fleet)
+        self._admin = HttpServer(Dispatcher(AdminHandler(self._reporter, self._wait), tasks), tasks, clock=clock)
         self._grpc: GrpcServer | None = None
         self.http_port = 0
         self.grpc_port = 0
@@ -131,9 +183,10 @@ class ModelServer:
 
     async def start(self) -> None:
         """Binds; OSError where a port is taken."""
-        self.http_port = await self._http.listen(self._options.host, self._options.http_port)
+        shared = self._fleet is not None
+        self.http_port = await self._http.listen(self._options.host, self._options.http_port, shared=shared)
         if self._options.admin_port is not None:
-            self.admin_port = await self._admin.listen(self._options.host, self._options.admin_port)
+            self.admin_port = await self._admin.listen(self._options.host, self._options.admin_port, shared=shared)
         if self._options.grpc_port is not None:
             self.grpc_port = await self._start_grpc(self._options.grpc_port)
         ports = {"http_port": self.http_port, "grpc_port": self.grpc_port, "admin_port": self.admin_port}
@@ -144,13 +197,20 @@ class ModelServer:
 
         options = self._options
         self._grpc = GrpcServer(
-            self.data_plane, self.queue_proxy, clock=self._clock, message_bytes_max=options.grpc_message_bytes_max
+            self.data_plane,
+            self.queue_proxy,
+            clock=self._clock,
+            message_bytes_max=options.grpc_message_bytes_max,
+            shared=self._fleet is not None,
         )
         return await self._grpc.listen(options.host, port)
 
     async def load(self) -> bool:
         """Loads every model; False, with the reason in the termination log, where one cannot be."""
         for name in self.repository.names():
+            if self._fleet is not None and name in self._fleet.unloaded:
+                self.repository.find(name).leave_out()
+                continue
             try:
                 await self.repository.load(name)
             except Exception as error:  # noqa: BLE001  # A model's code may raise anything, and all of it is the reason.
@@ -158,6 +218,33 @@ class ModelServer:
                 return False
         gc.freeze()  # What was loaded stays: later collections need not look at it.
         return True
+
+    def own_ready(self) -> bool:
+        """Whether the models of this process are loaded."""
+        return self.repository.ready
+
+    async def perform(self, what: str, model: str) -> object:
+        """What a process that serves with this one asked of all."""
+        match what:
+            case "load":
+                await self.repository.load(model)
+            case "unload":
+                await self.repository.unload(model)
+            case "drain":
+                await self.queue_proxy.drainer.wait()
+            case "metrics":
+                self._router.refresh_gauges()
+                return self.metrics.dump()
+            case other:
+                raise ValueError(f"what = {other}, must be load, unload, drain or metrics")
+        return None
+
+    async def _wait(self) -> None:
+        """Drains: every process, where there are several."""
+        if self._fleet is None:
+            await self.queue_proxy.drainer.wait()
+        else:
+            await self._fleet.ask("drain", timeout_s=self._options.queue.timeout_s or _UNTIMED_DRAIN_S)
 
     async def drain(self) -> None:
         """Fails probes, waits until nobody sends any more, then until all is answered."""
@@ -173,6 +260,8 @@ class ModelServer:
         """Ends at once."""
         if self._grpc is not None:
             await self._grpc.drain(0)
+        if self._fleet is not None:
+            self._fleet.leave()
         self._reporter.close()
         self._admin.close()
         self._http.close()

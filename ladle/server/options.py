@@ -43,6 +43,8 @@ class ServerOptions:
     """Calls of one thread-safe model that may run at once. KServe's --max_threads is 4."""
     native_threads: int = 1
     """Threads of a model's own library for one call (KServe's --nthread)."""
+    workers: int = 1
+    """Processes that share the ports (KServe's --workers)."""
     batching: BatchSettings | None = None
     """Whether and how requests are put together; None for one by one."""
     queue: QueueSettings = field(default_factory=QueueSettings)
@@ -50,7 +52,7 @@ class ServerOptions:
     @classmethod
     def parse(cls, argv: Sequence[str], env: Mapping[str, str]) -> ServerOptions:
         """Flags of KServe's servers; ports that the node chose (LADLE_HTTP_PORT and its like) win over flags."""
-        flags, _ = _parser(env).parse_known_args(_with_underscores(argv))
+        flags, _ = _parser(env).parse_known_args(with_underscores(argv))
         return cls(
             host=env.get("LADLE_HOST") or _ALL_ADDRESSES,
             http_port=int(number(env, "LADLE_HTTP_PORT", flags.http_port)),
@@ -61,6 +63,7 @@ class ServerOptions:
             model_directory=Path(flags.model_dir.removeprefix("file://")),
             threads=max(1, flags.max_threads),
             native_threads=max(1, flags.nthread),
+            workers=max(1, flags.workers),
             batching=_batching(flags),
             queue=QueueSettings.from_environment(env),
         )
@@ -73,6 +76,7 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--enable_grpc", default="true", help="whether to serve gRPC at all")
     for name in ("--grpc_max_send_message_length", "--grpc_max_receive_message_length"):
         parser.add_argument(name, type=int, default=GRPC_MESSAGE_BYTES_MAX, help="bytes of a gRPC message")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the ports")
     parser.add_argument("--nthread", type=int, default=1, help="threads of the model's library")
     # The flags of KServe's agent, which does the batching there.
     parser.add_argument("--enable_batcher", action="store_true", default=flag(env, "LADLE_BATCH", default=False))
@@ -100,8 +104,8 @@ def _grpc_port(flags: argparse.Namespace, env: Mapping[str, str]) -> int | None:
     return flags.grpc_port or None
 
 
-def _with_underscores(argv: Sequence[str]) -> list[str]:
-    """KServe spells most flags with underscores and some with dashes; both are understood."""
+def with_underscores(argv: Sequence[str]) -> list[str]:
+    """Flags in one spelling: KServe writes most with underscores and some with dashes, and both are understood."""
     words = []
     for word in argv:
         name, equals, value = word.partition("=")

@@ -87,9 +87,13 @@ class ServedModel:
                 raise
             self.state, self.detail = ModelState.READY, ""
 
+    def leave_out(self) -> None:
+        """Treats the model as unloaded without having loaded it."""
+        self.wanted, self.state, self.detail = False, ModelState.UNAVAILABLE, "It was unloaded."
+
     async def unload(self) -> None:
         async with self._loading:
-            self.wanted, self.state, self.detail = False, ModelState.UNAVAILABLE, "It was unloaded."
+            self.leave_out()
             await in_daemon_thread(self.model.unload)
             self._bind()  # Else a model that replaced its functions in `load` would be held by the old ones.
 

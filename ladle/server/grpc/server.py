@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 
 from ladle.clock import Clock
@@ -15,13 +17,24 @@ from ladle.server.queue_proxy import QueueProxy
 class GrpcServer:
     """Serves a data plane behind a queue-proxy."""
 
-    def __init__(self, data_plane: DataPlane, queue_proxy: QueueProxy, *, clock: Clock, message_bytes_max: int) -> None:
+    def __init__(
+        self,
+        data_plane: DataPlane,
+        queue_proxy: QueueProxy,
+        *,
+        clock: Clock,
+        message_bytes_max: int,
+        shared: bool = False,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
+        """`shared`: the port is shared with other processes, each of which gets a part of the connections."""
         limits = [
             ("grpc.max_send_message_length", message_bytes_max),
             ("grpc.max_receive_message_length", message_bytes_max),
-            ("grpc.so_reuseport", 0),  # Two servers on one port would each get half of the calls, and nobody a word.
+            # Unasked, two servers on one port would each get half of the calls, and nobody a word.
+            ("grpc.so_reuseport", int(shared)),
         ]
-        self._server = grpc.aio.server(options=limits)
+        self._server = grpc.aio.server(options=limits, interceptors=list(interceptors))
         health = HealthService(lambda: data_plane.ready() and not queue_proxy.drainer.draining)
         inference = InferenceService(data_plane, queue_proxy, clock=clock)
         self._server.add_generic_rpc_handlers([inference.handlers(), health.handlers(), *reflection_handlers()])

@@ -56,9 +56,14 @@ class HttpServer:
         self._quiet = asyncio.Event()
         self._sweep()
 
-    async def listen(self, host: str, port: int) -> int:
-        """Accepts connections; returns the port, which is chosen where 0 was asked for."""
-        listener = await self.loop.create_server(lambda: Connection(self), host, port, backlog=_BACKLOG)
+    async def listen(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Accepts connections; returns the port, which is chosen where 0 was asked for.
+
+        `shared`: with other processes that listen there too, each of which gets a part of the connections.
+        """
+        listener = await self.loop.create_server(
+            lambda: Connection(self), host, port, backlog=_BACKLOG, reuse_port=shared or None
+        )
         self._listeners.append(listener)
         self.port = listener.sockets[0].getsockname()[1]
         return self.port

@@ -15,10 +15,13 @@ from ladle.server.metrics import ServerMetrics
 from ladle.server.rest.answers import error_answer, json_answer, method_not_allowed, not_found
 from ladle.server.rest.v1 import V1
 from ladle.server.rest.v2 import V2
+from ladle.server.workers.fleet import Fleet
 
 _READS = frozenset({"GET", "HEAD"})
 _INSTEAD = dict.fromkeys(("systemsharedmemory", "cudasharedmemory"), "send tensors in the message itself")
 """What to do where Triton has an extension that this server has not."""
+_METRICS_TIMEOUT_S = 2.0
+"""How long a page waits for busy processes, whose numbers are then a little old. Prometheus waits 10 s by default."""
 
 
 class RestRouter:
@@ -90,7 +93,7 @@ class RestRouter:
             return not_found()
         return answer() if request.method in _READS else method_not_allowed("GET")
 
-    def _reader(self, request: Request, parts: list[str]) -> Callable[[], Response] | None:
+    def _reader(self, request: Request, parts: list[str]) -> Callable[[], Answer] | None:
         match parts:
             case ["", ""]:
                 return lambda: json_answer({"status": "alive"})
@@ -120,7 +123,20 @@ class RestRouter:
                 return lambda: self._page(request)
         return None
 
-    def _page(self, request: Request) -> Response:
+    def _page(self, request: Request) -> Answer:
+        self.refresh_gauges()
+        accept, fleet = request.header(b"accept"), self._data_plane.fleet
+        return self._common_page(accept, fleet) if fleet is not None else _page(self._metrics.page(accept))
+
+    async def _common_page(self, accept: str, fleet: Fleet) -> Response:
+        """What all processes counted."""
+        together = ServerMetrics()
+        for outcome in await fleet.ask("metrics", timeout_s=_METRICS_TIMEOUT_S):
+            together.absorb(outcome["result"])
+        return _page(together.page(accept, fleet.pids()))
+
+    def refresh_gauges(self) -> None:
+        """Brings the metrics that tell what models are up to date."""
         served = [found for found in self._data_plane.repository.served() if found.ready]
         properties = {one.model.name: one.model.metadata().properties for one in served}
         self._metrics.engine.replace({(name, found.get("engine", "python")): 1.0 for name, found in properties.items()})
@@ -131,5 +147,8 @@ class RestRouter:
                 if "device" in found
             }
         )
-        body, content_type = self._metrics.page(request.header(b"accept"))
-        return Response(200, body, content_type=content_type)
+
+
+def _page(rendered: tuple[bytes, bytes]) -> Response:
+    body, content_type = rendered
+    return Response(200, body, content_type=content_type)
