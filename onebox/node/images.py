@@ -43,7 +43,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     "lgbserver": Runtime(module="runtimes.lgbserver", template="tabular"),
     "onnxserver": Runtime(module="runtimes.onnxserver", template="onnxserver"),
     "torchserver": Runtime(module="runtimes.torchserver", template="torchserver"),
-    "pythonserver": Runtime(module="runtimes.pythonserver", template="pythonserver"),
+    "pythonserver": Runtime(module="runtimes.pyserver", template="pythonserver"),
     "storage-initializer": Runtime(module="runtimes.storage", template="storage", serves=False),
 }
 """By the last part of the image's name; KServe's own names and ours are the same."""
