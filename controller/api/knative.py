@@ -138,6 +138,24 @@ class Revision(Resource):
     status: RevisionStatus = Field(default_factory=RevisionStatus)
 
 
+class ScaleStatus(ApiModel):
+    """What PodAutoscalers and ServerlessServices report, as far as somebody reads it."""
+
+    conditions: list[Condition] = Field(default_factory=list)
+
+
+class PodAutoscaler(Resource):
+    """autoscaling.internal.knative.dev/v1alpha1."""
+
+    status: ScaleStatus = Field(default_factory=ScaleStatus)
+
+
+class ServerlessService(Resource):
+    """networking.internal.knative.dev/v1alpha1."""
+
+    status: ScaleStatus = Field(default_factory=ScaleStatus)
+
+
 def is_ready(resource: Service | Configuration | Route | Revision) -> bool:
     """Whether Ready is True for the generation that is stored now."""
     status = resource.status

@@ -6,6 +6,7 @@ often.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +18,7 @@ from controller.base.clock import Clock
 from controller.base.errors import Invalid, UserError
 from controller.base.json import JsonView
 from controller.base.logging import get_logger
-from controller.inferenceservice.conditions import FALSE, PREDICTOR_READY, READY
+from controller.inferenceservice.conditions import FALSE, PREDICTOR_READY, READY, UNKNOWN
 from controller.inferenceservice.identity_reader import IdentityReader
 from controller.inferenceservice.plan import plan_inference_service
 from controller.inferenceservice.snapshot import Snapshot
@@ -114,9 +115,15 @@ class InferenceServiceReconciler:
         """How long a status that decides nothing has to wait; 0 if it is written now."""
         if plan.status is None or plan.events or not any(isinstance(write, Status) for write in writes):
             return 0.0
-        written_s = self._written_s.get(key)
         before, after = snapshot.service.status, InferenceServiceStatus.parse(plan.status)
-        if written_s is None or not before.conditions or _verdict(before) != _verdict(after):
+        if not before.conditions:
+            # A new service: what it waits for is seldom worth a write, for it seldom waits for long.
+            written_s = self._written_s.setdefault(key, self._clock.monotonic_s())
+            decides = _verdict(after) != _WAITING
+        else:
+            written_s = self._written_s.get(key, -math.inf)
+            decides = _verdict(before) != _verdict(after)
+        if decides:
             return 0.0
         return max(0.0, written_s + PROGRESS_PAUSE_S - self._clock.monotonic_s())
 
@@ -126,6 +133,10 @@ def _recheck_s(snapshot: Snapshot, plan: Plan) -> float | None:
     if not snapshot.identities.accounts and not snapshot.identities.secrets:
         return None
     return MISSING_IDENTITY_RECHECK_S if plan.keep_children else IDENTITY_RECHECK_S
+
+
+_WAITING: Final = (UNKNOWN, None, None)
+"""The verdict on a service of which nothing is known yet."""
 
 
 def _verdict(status: InferenceServiceStatus) -> tuple[object, ...]:

@@ -59,6 +59,10 @@ KNATIVE_SERVICES = ResourceType("serving.knative.dev", "v1", "services", "Servic
 CONFIGURATIONS = ResourceType("serving.knative.dev", "v1", "configurations", "Configuration")
 REVISIONS = ResourceType("serving.knative.dev", "v1", "revisions", "Revision")
 ROUTES = ResourceType("serving.knative.dev", "v1", "routes", "Route")
+POD_AUTOSCALERS = ResourceType("autoscaling.internal.knative.dev", "v1alpha1", "podautoscalers", "PodAutoscaler")
+SERVERLESS_SERVICES = ResourceType(
+    "networking.internal.knative.dev", "v1alpha1", "serverlessservices", "ServerlessService"
+)
 
 VIRTUAL_SERVICES = ResourceType("networking.istio.io", "v1", "virtualservices", "VirtualService")
 GATEWAYS = ResourceType("networking.istio.io", "v1", "gateways", "Gateway")
@@ -75,7 +79,8 @@ CLUSTER_STORAGE_CONTAINERS = ResourceType(
 
 KNOWN: tuple[ResourceType, ...] = (
     PODS, SERVICES, ENDPOINTS, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, EVENTS, NAMESPACES, NODES, LEASES, DEPLOYMENTS, CRDS,
-    KNATIVE_SERVICES, CONFIGURATIONS, REVISIONS, ROUTES, VIRTUAL_SERVICES, GATEWAYS, DESTINATION_RULES,
+    KNATIVE_SERVICES, CONFIGURATIONS, REVISIONS, ROUTES, POD_AUTOSCALERS, SERVERLESS_SERVICES, VIRTUAL_SERVICES, GATEWAYS,
+    DESTINATION_RULES,
     INFERENCE_SERVICES, SERVING_RUNTIMES, CLUSTER_SERVING_RUNTIMES, CLUSTER_STORAGE_CONTAINERS,
 )  # fmt: skip
 """Every kind that a part of Ladle reads or writes."""

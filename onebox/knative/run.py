@@ -23,6 +23,7 @@ from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
 from onebox.knative.autoscaler.report import ScaleBoard
 from onebox.knative.carrying import SETTLE_S, Carrier
 from onebox.knative.configuration.controller import CollectionReconciler, ConfigurationReconciler
+from onebox.knative.pod_autoscaler.controller import PodAutoscalerReconciler
 from onebox.knative.revision.controller import RevisionReconciler
 from onebox.knative.route.controller import Gateway, RouteReconciler, RoutingReconciler
 from onebox.knative.service.controller import ServiceReconciler
@@ -95,6 +96,7 @@ def make_controllers(parts: Parts) -> list[Controller]:
     revisions = RevisionReconciler(
         world, carrier(_REVISION_SETTLE_S), clock, board=parts.board, activator_port=settings.activator_port
     )
+    autoscalers = PodAutoscalerReconciler(world, carrier(), carrier(), clock, board=parts.board)
     of_revisions, of_routes = controller("revision", revisions), controller("route", routes)
     of_revisions.watch(world.config_maps, lambda _: _keys(world.revisions.items()))
     of_routes.watch(world.config_maps, lambda _: _keys(world.routes.items()))
@@ -102,6 +104,7 @@ def make_controllers(parts: Parts) -> list[Controller]:
         controller("service", ServiceReconciler(world, carrier(_SERVICE_SETTLE_S), clock)),
         controller("configuration", ConfigurationReconciler(world, carrier(), clock)),
         of_revisions,
+        controller("podautoscaler", autoscalers),
         of_routes,
         controller("collection", CollectionReconciler(client, world, clock)),
         controller("routing", RoutingReconciler(client, world, routes, clock)),

@@ -22,9 +22,11 @@ from controller.kube.resources import (
     DEPLOYMENTS,
     ENDPOINTS,
     KNATIVE_SERVICES,
+    POD_AUTOSCALERS,
     PODS,
     REVISIONS,
     ROUTES,
+    SERVERLESS_SERVICES,
     SERVICES,
     VIRTUAL_SERVICES,
     ResourceType,
@@ -70,6 +72,8 @@ class World:
         self.configurations = informer(CONFIGURATIONS)
         self.revisions = informer(REVISIONS)
         self.routes = informer(ROUTES)
+        self.pod_autoscalers = informer(POD_AUTOSCALERS)
+        self.serverless_services = informer(SERVERLESS_SERVICES)
         self.virtual_services = informer(VIRTUAL_SERVICES)
         self.services = informer(SERVICES)
         self.endpoints = informer(ENDPOINTS)

@@ -30,8 +30,8 @@ MANAGED_BY = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
 FIELD_MANAGER = "endpoint-controller"
 WORKERS = 4
 EMPTY_SETTLE_S = 1.0
-"""How long a new Service without pods waits for its empty Endpoints: most get pods meanwhile, and one write is saved. A
-guess; nobody reads an empty one, but people expect to see it."""
+"""How long a new Service without a ready pod waits for its Endpoints: most get one meanwhile, and a write is saved. A guess;
+no request can use such Endpoints, but people expect to see them."""
 _SELECTOR_INDEX = "selector"
 _FINISHED = ("Succeeded", "Failed")
 
@@ -115,7 +115,7 @@ class EndpointsController:
         self._endpoints = endpoints
         self._clock = clock
         self._empty_since_s: dict[Key, float] = {}
-        """Since when (monotonic) a Service has neither Endpoints nor pods to write there."""
+        """Since when (monotonic) a Service has neither Endpoints nor a ready pod to write there."""
         services.add_index(_SELECTOR_INDEX, _selector_keys)
         self.loop = Controller("endpoints", self.reconcile, workers=WORKERS, clock=clock, rng=rng)
         self.loop.watch(services, _own_key)
@@ -135,7 +135,8 @@ class EndpointsController:
         if not service.spec.selector or service.spec.type == "ExternalName":
             return Outcome()  # Whoever made a Service without a selector writes its Endpoints.
         subsets = build_subsets(service, self._selected(service))
-        if known is None and not subsets and (wait_s := self._wait_for_pods_s(key)) > 0:
+        serves = any("addresses" in subset for subset in subsets)
+        if known is None and not serves and (wait_s := self._wait_for_pods_s(key)) > 0:
             return Outcome(requeue_after_s=wait_s)
         self._empty_since_s.pop(key, None)
         await self._write(service, subsets, known)

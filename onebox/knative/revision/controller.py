@@ -9,7 +9,7 @@ from controller.api.knative import Revision
 from controller.base.clock import Clock
 from controller.base.json import JsonView
 from controller.base.names import REVISION_LABEL
-from controller.kube.resources import DEPLOYMENTS, ENDPOINTS, SERVICES, ResourceType
+from controller.kube.resources import DEPLOYMENTS, ENDPOINTS, POD_AUTOSCALERS, SERVICES, ResourceType
 from controller.reconcile.controller import Controller
 from controller.reconcile.plan import Child, Key, Outcome
 from onebox.knative.autoscaler.report import ScaleBoard
@@ -72,6 +72,7 @@ class RevisionReconciler:
     def _children(self, key: Key) -> Iterator[Child]:
         places: tuple[tuple[ResourceType, str], ...] = (
             (DEPLOYMENTS, deployment_name(key.name)),
+            (POD_AUTOSCALERS, key.name),
             (SERVICES, key.name),
             (SERVICES, private_service_name(key.name)),
             (ENDPOINTS, key.name),

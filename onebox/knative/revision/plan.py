@@ -1,4 +1,4 @@
-"""What one revision should lead to: Deployment, Services, Endpoints and status (pure)."""
+"""What one revision should lead to: Deployment, PodAutoscaler, Services, Endpoints and status (pure)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from controller.api.core import Endpoints
 from controller.api.knative import Revision
 from controller.base.json import JsonObject, JsonView
-from controller.kube.resources import DEPLOYMENTS, ENDPOINTS, SERVICES
+from controller.kube.resources import DEPLOYMENTS, ENDPOINTS, POD_AUTOSCALERS, SERVICES
 from controller.reconcile.plan import Child, Plan
 from onebox.knative.names import FIELD_MANAGER
+from onebox.knative.pod_autoscaler.plan import build_pod_autoscaler
 from onebox.knative.revision.deployment import build_deployment, initial_scale
 from onebox.knative.revision.services import (
     build_private_service,
@@ -57,6 +58,7 @@ def _children(snapshot: RevisionSnapshot) -> Iterator[Child]:
     revision, settings = snapshot.revision, snapshot.settings
     deployment = build_deployment(revision, settings, replicas=_replicas(snapshot))
     yield Child(resource=DEPLOYMENTS, manifest=deployment)
+    yield Child(resource=POD_AUTOSCALERS, manifest=build_pod_autoscaler(revision, settings))
     yield Child(resource=SERVICES, manifest=build_public_service(revision, settings))
     yield Child(resource=SERVICES, manifest=build_private_service(revision, settings))
     report = snapshot.workload.report

@@ -20,6 +20,7 @@ from controller.kube.resources import CONFIG_MAPS, KNATIVE_SERVICES, NAMESPACES,
 from onebox.home import Home
 from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
 from onebox.knative.autoscaler.report import ScaleBoard
+from onebox.knative.pod_autoscaler.plan import SETTLE_S
 from onebox.knative.run import Parts, make_controllers
 from onebox.knative.world import World
 from onebox.workloads.run import run as run_workloads
@@ -177,8 +178,8 @@ class KnativeBox:
         assert found is not None
         return found
 
-    async def quiet(self, for_s: float = 1.5) -> None:
-        """Returns once nothing was written for this long."""
+    async def quiet(self, for_s: float = SETTLE_S + 0.5) -> None:
+        """Returns once nothing was written for this long: longer than anything that is said waits to be said."""
         seen = (-1, 0.0)
 
         async def probe() -> bool:

@@ -23,8 +23,8 @@ from controller.kube.resources import (
 from tests.onebox.knative.box import KnativeBox, open_box, running
 from tests.waiting import eventually
 
-WRITES_MAX = 16
-"""For one Service from its creation until it is Ready, statuses included."""
+WRITES_MAX = 18
+"""For one Service from its creation until it is Ready, statuses included; PodAutoscaler and ServerlessService are four."""
 
 
 @pytest.fixture
