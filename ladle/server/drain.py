@@ -29,9 +29,9 @@ class Drainer:
         self.final = False
         """Whether SIGTERM came: no way back."""
 
-    def touch(self) -> None:
+    def touch(self, now_s: float) -> None:
         """A request that is no probe arrived."""
-        self._last_request_s = self._clock.monotonic_s()
+        self._last_request_s = now_s
 
     def finish(self) -> None:
         """SIGTERM came."""
@@ -41,7 +41,7 @@ class Drainer:
         """Starts to drain; returns after the first quiet period without a request."""
         if not self.draining:
             self.draining = True
-            self.touch()
+            self.touch(self._clock.monotonic_s())
         while True:
             left_s = self._last_request_s + self._quiet_s - self._clock.monotonic_s()
             if left_s <= 0:

@@ -48,7 +48,7 @@ class Passage:
         self._admitted = False
         self._turn: asyncio.Future[None] | None = None
         self._arrived_s = proxy.clock.monotonic_s()
-        proxy.drainer.touch()
+        proxy.drainer.touch(self._arrived_s)
         proxy.stats.arrive(self._arrived_s, proxied)
 
     async def enter(self) -> None:

@@ -129,7 +129,7 @@ class Visit:
             self.watch()
 
     def admit(self) -> None:
-        self._proxy.run_queue.put(self)
+        self._proxy.run_queue.put(self, self.arrived_s)
 
     def run(self) -> None:
         """Lets the handler answer; a slow answer becomes a task."""

@@ -45,8 +45,14 @@ class ConcurrencyStats:
         self._last_s = now_s
         self._clear()
 
-    def arrive(self, now_s: float, proxied: bool) -> None:
+    def arrive(self, now_s: float, proxied: bool, unread_s: float = 0.0) -> None:
+        """`unread_s` is how long it has been there already, unseen: a fraction of a millisecond, all of it
+        counted in this period."""
         self._advance(now_s)
+        if unread_s:
+            self._integral_s += unread_s
+            if proxied:
+                self._proxied_integral_s += unread_s
         self.concurrency += 1
         self._request_count += 1
         if proxied:

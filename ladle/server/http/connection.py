@@ -81,7 +81,9 @@ class Connection(asyncio.Protocol):
         """Whether the last request that was read asked for the connection's end."""
         self.closing = False
         """Whether no further request is taken from this connection."""
-        self._since_s = server.clock.monotonic_s()
+        self._read_s = server.clock.monotonic_s()
+        """When the socket was read last: the moment of all that the parser finds in those bytes."""
+        self._since_s = self._read_s
         """When the present state began: idle, in headers, in a body (its last piece), lingering."""
         self._count_head = False
         """Whether a head may be too long although it came in one piece."""
@@ -143,6 +145,7 @@ class Connection(asyncio.Protocol):
         if self._in_head:
             self._head_bytes += len(data)
         self._count_head = len(data) > self._limits.header_bytes_max
+        self._read_s = self.server.clock.monotonic_s()
         try:
             self._feed(data)
         except Refusal as refusal:
@@ -198,7 +201,7 @@ class Connection(asyncio.Protocol):
             return
         self._reset()
         self._in_head = True
-        self._since_s = self.server.clock.monotonic_s()
+        self._since_s = self._read_s
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -227,7 +230,7 @@ class Connection(asyncio.Protocol):
         request.version = parser.get_http_version()
         request.keep_alive = parser.should_keep_alive()
         self._upgrade = parser.should_upgrade()
-        request.arrived_s = self._body_began_s = self.server.clock.monotonic_s()
+        request.arrived_s = self._body_began_s = self._read_s
         self._check_head(request)
         exchange = self._incoming = ConnectionExchange(self, request)
         if self._upgrade:
@@ -245,7 +248,7 @@ class Connection(asyncio.Protocol):
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.body_bytes_max:
             raise Refusal(413, f"request body too large: at most {self._limits.body_bytes_max} bytes")
-        self._since_s = self.server.clock.monotonic_s()
+        self._since_s = self._read_s
         stream = self._incoming.request.stream
         if stream is not None:
             stream.feed(body)

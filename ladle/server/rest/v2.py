@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any
 
 from ladle.clock import Clock
@@ -11,7 +12,7 @@ from ladle.protocol.messages import InferRequest, TensorMetadata
 from ladle.protocol.results import v2_response
 from ladle.protocol.v2_rest import EncodedResponse, decode_request, encode_response
 from ladle.server.data_plane import DataPlane
-from ladle.server.eventually import then
+from ladle.server.eventually import is_later
 from ladle.server.http.application import Answer
 from ladle.server.http.messages import JSON, OCTETS, Header, Request, Response
 from ladle.server.model_config import model_config
@@ -68,10 +69,17 @@ class V2:
         began_s = self._clock.monotonic_s()
         inference = decode_request(name, decoded_body(request), _json_length(request), TextHeaders(request.headers))
         served.preprocess.observe(self._clock.monotonic_s() - began_s)
-        answer = self._data_plane.predict(served, inference)
-        return then(answer, lambda result: self._respond(result, inference, served=served, request=request))
+        result = self._data_plane.predict(served, inference)
+        if is_later(result):
+            return self._respond_later(result, inference, served, request)
+        return self._respond(result, inference, served, request)
 
-    def _respond(self, result: Any, inference: InferRequest, *, served: ServedModel, request: Request) -> Response:
+    async def _respond_later(
+        self, result: Coroutine[Any, Any, Any], inference: InferRequest, served: ServedModel, request: Request
+    ) -> Response:
+        return self._respond(await result, inference, served, request)
+
+    def _respond(self, result: Any, inference: InferRequest, served: ServedModel, request: Request) -> Response:
         began_s = self._clock.monotonic_s()
         encoded = encode_response(v2_response(result, inference), inference)
         served.postprocess.observe(self._clock.monotonic_s() - began_s)

@@ -289,7 +289,8 @@ class TestCounting:
         assert 0 < report.average_proxied_concurrency < report.average_concurrency < 2
 
     async def test_clients_that_wait_for_a_quick_model_are_counted(self, begin: Begin) -> None:
-        """Were requests answered where they are read, the server would always see one."""
+        """Were all requests answered where they are read, the server would always see one. The first may be: there is no
+        sign yet that others wait."""
         world = await begin()
         peak = 0
 
@@ -308,7 +309,7 @@ class TestCounting:
                 connection.ask("GET", "/")
             for connection in connections:
                 await connection.answer()
-        assert peak == 16
+        assert peak >= 15
 
     async def test_refused_requests_count_as_arrivals(self, begin: Begin) -> None:
         world = await begin(container_concurrency=1)

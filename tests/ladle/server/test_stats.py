@@ -22,6 +22,15 @@ def test_a_second_computed_by_hand() -> None:
     )
 
 
+def test_what_was_unread_before_it_arrived_counts() -> None:
+    stats = ConcurrencyStats(0.0)
+    stats.arrive(0.5, proxied=True, unread_s=0.25)
+    stats.depart(0.75, proxied=True)
+    assert stats.report(1.0) == Report(
+        average_concurrency=0.5, average_proxied_concurrency=0.5, request_count=1, proxied_request_count=1
+    )
+
+
 def test_who_stays_counts_in_the_next_period_but_arrives_only_once() -> None:
     stats = ConcurrencyStats(0.0)
     stats.arrive(0.0, proxied=False)
