@@ -30,8 +30,8 @@ except ModuleNotFoundError as error:
     raise Unsupported("hf:// needs huggingface_hub: pip install 'ladle[hf]'") from error
 
 # Its public names are imported there in a way that type checkers do not follow.
-_errors: Any = huggingface_hub.errors
-_utils: Any = huggingface_hub.utils
+_hub_errors: Any = huggingface_hub.errors
+_hub_utils: Any = huggingface_hub.utils
 _CHUNK_BYTES: Final = 1024 * 1024
 _TIMEOUT_S: Final = 30.0
 """Of connecting and of each read. The hub's own client waits 10 s, which is short for a mirror that fetches first. A guess."""
@@ -87,16 +87,16 @@ class HubSource:
         end = "" if length is None else offset + length - 1
         wanted = {"Range": f"bytes={offset}-{end}"} if file.size_bytes and (offset or length is not None) else {}
         # As it is stored: a coding would make ranges and sizes those of other bytes.
-        headers = {**_utils.build_hf_headers(token=self._token), "Accept-Encoding": "identity", **wanted}
+        headers = {**_hub_utils.build_hf_headers(token=self._token), "Accept-Encoding": "identity", **wanted}
         with (
             self._errors(),
-            _utils.get_session().stream(
+            _hub_utils.get_session().stream(
                 "GET", url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True
             ) as answer,
         ):
             if answer.is_error:
                 answer.read()
-            _utils.hf_raise_for_status(answer)
+            _hub_utils.hf_raise_for_status(answer)
             if wanted and answer.status_code != 206:
                 raise StorageUnavailable(f"the hub did not send the part of {file.path} that it was asked for")
             yield from answer.iter_bytes(_CHUNK_BYTES)
@@ -122,7 +122,7 @@ class HubSource:
             raise BadUri(str(error)) from None
         except HfHubHTTPError as error:
             raise self._refused(error) from None
-        except (_errors.HTTPError, OSError) as error:
+        except (_hub_errors.HTTPError, OSError) as error:
             message = " ".join(str(error).split()) or type(error).__name__
             hint = "is HF_ENDPOINT right, and the hub reachable from here?"
             raise StorageUnavailable(f"no answer from {self._api.endpoint}: {message}; {hint}") from None

@@ -29,7 +29,10 @@ SOURCES = {
 }
 """Stores by scheme."""
 
-HOSTS: dict[str, str] = {}
+HOSTS: dict[str, str] = {
+    r"https://[^/?#]+\.(blob|file)\.core\.windows\.net/": "runtimes.storage.azure",
+    r"https://[^/?#]+\.z[0-9]{1,2}\.(blob|file)\.storage\.azure\.net/": "runtimes.storage.azure",
+}
 """Stores that share https:// with the web, by a regular expression for the URI's beginning; they come before SOURCES."""
 
 FETCHERS = {"": LOCAL, "file": LOCAL}
