@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from onebox.node.agents import is_agent
 from onebox.node.spec import QUEUE_PROXY, Container, Pod
 
 IMAGES_NAMESPACE = "ladle-system"
@@ -41,19 +42,29 @@ RUNTIMES: Mapping[str, Runtime] = {
     "sklearnserver": Runtime(module="runtimes.sklearnserver", template="tabular"),
     "xgbserver": Runtime(module="runtimes.xgbserver", template="tabular"),
     "lgbserver": Runtime(module="runtimes.lgbserver", template="tabular"),
-    "onnxserver": Runtime(module="runtimes.onnxserver", template="onnxserver"),
-    "torchserver": Runtime(module="runtimes.torchserver", template="torchserver"),
+    "onnxserver": Runtime(module="runtimes.onnxserver", template="tabular"),
+    "pytorchserver": Runtime(module="runtimes.pytorchserver", template="pytorchserver"),
     "pythonserver": Runtime(module="runtimes.pyserver", template="pythonserver"),
     "storage-initializer": Runtime(module="runtimes.storage", template="storage", serves=False),
 }
 """By the last part of the image's name; KServe's own names and ours are the same."""
 
 PRELOADS: Mapping[str, tuple[str, ...]] = {
-    # One for all three: they share pandas and scikit-learn, and the other two add 16 MB to its 173 (measured 2026-11-21).
-    "tabular": ("runtimes.sklearnserver.preload", "runtimes.xgbserver.preload", "runtimes.lgbserver.preload"),
+    # One for all four: they share pandas and scikit-learn, and XGBoost and LightGBM add 16 MB to its 173 (measured
+    # 2026-11-21); scikit-learn's own server runs busy models in onnxruntime.
+    "tabular": (
+        "runtimes.sklearnserver.preload",
+        "runtimes.xgbserver.preload",
+        "runtimes.lgbserver.preload",
+        "runtimes.onnxserver.preload",
+    ),
     "storage": ("runtimes.storage.preload",),
+    "pytorchserver": ("runtimes.pytorchserver.preload",),
 }
 """What a template imports before it forks. A runtime without an entry is started as an ordinary process."""
+
+ON_DEMAND = frozenset({"pytorchserver"})
+"""Templates that start with the first server of theirs: PyTorch is 220 MB, too much for a machine that serves none."""
 
 
 TEMPLATES_VARIABLE = "LADLE_TEMPLATES"
@@ -81,7 +92,8 @@ class Role(StrEnum):
     PROXY = "proxy"
     """The queue-proxy as a process."""
     EMBEDDED = "embedded"
-    """The queue-proxy inside the runtime's process: no process of its own, and a status that mirrors the runtime's."""
+    """The queue-proxy inside the runtime's process, or KServe's agent inside either: no process of its own, and a status
+    that mirrors that of its host."""
     UNKNOWN = "unknown"
     """No command is known."""
 
@@ -116,10 +128,21 @@ def embedding_container(pod: Pod) -> Container | None:
     return next((container for container, runtime in runtimes if runtime and runtime.serves), None)
 
 
+def host_of(pod: Pod, container: Container) -> Container | None:
+    """The container whose process does this one's work; None where it has a process of its own."""
+    if is_queue_proxy(container):
+        return embedding_container(pod)
+    if is_agent(container):
+        return embedding_container(pod) or next(filter(is_queue_proxy, pod.containers), None)
+    return None
+
+
 def role_of(pod: Pod, container: Container, commands: ImageCommands) -> Role:
     """How this container of this pod is run."""
     if is_queue_proxy(container):
         return Role.EMBEDDED if embedding_container(pod) else Role.PROXY
+    if host_of(pod, container) is not None:
+        return Role.EMBEDDED
     if container.command:
         return Role.COMMAND
     if runtime_of(container):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from controller.base.logging import get_logger
 from onebox.home import Home
+from onebox.node.images import ON_DEMAND
 from onebox.node.launch_spec import LaunchSpec
 from onebox.node.process import RunningProcess, start_child
 from onebox.node.template import Template
@@ -32,7 +33,10 @@ class Launcher:
 
     @classmethod
     def for_home(cls, home: Home, preloads: Mapping[str, tuple[str, ...]], inherited: Mapping[str, str]) -> Launcher:
-        templates = (Template(home, name, modules, inherited=inherited) for name, modules in preloads.items())
+        templates = (
+            Template(home, name, modules, inherited=inherited, on_demand=name in ON_DEMAND)
+            for name, modules in preloads.items()
+        )
         return cls({template.name: template for template in templates})
 
     @property

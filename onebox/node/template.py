@@ -39,6 +39,9 @@ FORK_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
 IMPORT_TIMEOUT_S = 120.0
 """For the imports; scikit-learn takes 2 s on a fast machine, and may take a minute from a cold disk under load."""
+ON_DEMAND_DELAY_S = 5.0
+"""From the first server that could have been forked to the template's start: that server imports the same libraries just
+then, and beside each other both would take twice as long."""
 _CONNECT_POLL_S = 0.02
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 60.0
@@ -75,8 +78,19 @@ def template_records(home: Home) -> dict[str, TemplateRecord]:
 class Template:
     """One template: `run` keeps it alive and connected; `fork` asks it for a process."""
 
-    def __init__(self, home: Home, name: str, modules: tuple[str, ...], *, inherited: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        name: str,
+        modules: tuple[str, ...],
+        *,
+        inherited: Mapping[str, str],
+        on_demand: bool = False,
+    ) -> None:
+        """`on_demand`: it starts when `fork` was called in vain, not before."""
         self.name = name
+        self._on_demand = on_demand
+        self._wanted = asyncio.Event()
         self._home = home
         self._modules = modules
         self._inherited = inherited
@@ -94,6 +108,7 @@ class Template:
     async def fork(self, spec: LaunchSpec, output: int) -> ProcessId | None:
         """The process forked for `spec`, its output going to the descriptor; None where it has to be started otherwise."""
         if not self.ready or self._connection is None:
+            self._wanted.set()
             return None
         request = {"id": spec.launch, "module": spec.module, "argv": spec.argv, "env": spec.env, "cwd": str(spec.cwd)}
         packet = json.dumps(request).encode()
@@ -142,7 +157,7 @@ class Template:
         """Keeps the template going until cancelled; then it goes on without us."""
         backoff_s = _BACKOFF_FIRST_S
         while True:
-            record = self._running() or self._start()
+            record = self._running() or await self._start_when_wanted()
             try:
                 await self._serve(record.process)
             except (OSError, TemplateLostError) as error:
@@ -160,6 +175,12 @@ class Template:
             record.process.signal(signal.SIGTERM)  # Its children go on.
             return None
         return record
+
+    async def _start_when_wanted(self) -> TemplateRecord:
+        if self._on_demand and not self._wanted.is_set():
+            await self._wanted.wait()
+            await asyncio.sleep(ON_DEMAND_DELAY_S)
+        return self._start()
 
     def _start(self) -> TemplateRecord:
         instance = f"{self.name}/{uuid.uuid4()}"

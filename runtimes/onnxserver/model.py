@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ladle.errors import BadModel, InvalidInput
+from ladle.log import get_logger
 from ladle.protocol.datatypes import DATATYPES
 from ladle.protocol.messages import InferRequest, ModelMetadata, TensorMetadata
 from ladle.protocol.tensor import Array, Tensor, tensor_of
 from ladle.server.model import Model
 from ladle.server.model_files import find_model_file
-from ladle.server.queue_settings import number
+from ladle.server.queue_settings import flag
+from runtimes.gpu import gpu_present
+from runtimes.onnx_runtime import import_onnxruntime
+from runtimes.onnxserver.binding import Binding, can_bind, needs_binding
 from runtimes.onnxserver.providers import CPU, ProviderChoice, decide_providers
+from runtimes.onnxserver.sessions import misfit_message, open_session, session_options
+from runtimes.version_folders import newest_version
 
 EXTENSIONS = (".onnx",)
 _DATATYPES = {
@@ -29,8 +35,14 @@ _DATATYPES = {
     "tensor(string)": "BYTES",
 }
 """The protocol's names of what onnxruntime calls types."""
-_GPU_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
-"""Where a GPU shows: natively, and in WSL."""
+_ROWS_OF_MAPS = {
+    f"seq(map({key},tensor({number})))": datatype
+    for key in ("int64", "string")
+    for number, datatype in (("float", "FP32"), ("double", "FP64"))
+}
+"""How scikit-learn's converters give probabilities unless told otherwise: for each row, by class. Served as a table."""
+_BINDING_VARIABLE = "LADLE_ONNX_IO_BINDING"
+log = get_logger(__name__)
 
 
 class OnnxModel(Model):
@@ -38,45 +50,65 @@ class OnnxModel(Model):
 
     thread_safe = True
 
-    def __init__(self, name: str, directory: Path, *, threads: int = 1, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        *,
+        threads: int = 1,
+        env: Mapping[str, str] | None = None,
+        available: Sequence[str] | None = None,
+    ) -> None:
+        """`available`: the providers to choose from; None for those of the installed onnxruntime."""
         super().__init__(name)
         self._directory = directory
         self._threads = threads
         self._env = env or {}
+        self._available = available
         self._session: Any = None
+        self._binding: Binding | None = None
+        """Where inputs and outputs are bound to a device."""
         self._choice = ProviderChoice((CPU,))
         self._inputs: tuple[TensorMetadata, ...] = ()
         self._outputs: tuple[TensorMetadata, ...] = ()
 
     def load(self) -> None:
-        import onnxruntime
-
-        path = find_model_file(model_directory(self._directory), EXTENSIONS)
-        gpu_present = any(Path(device).exists() for device in _GPU_DEVICES)
-        self._choice = decide_providers(self._env, onnxruntime.get_available_providers(), gpu_present=gpu_present)
-        options = self._session_options(onnxruntime)
-        try:
-            # By path and not by bytes: external data lies beside the file.
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(self._choice.providers))
-        except Exception as error:  # onnxruntime's own errors share no base but this one.
-            raise BadModel(f"{path.name}: {error}") from error
+        onnxruntime = import_onnxruntime()
+        path = find_model_file(newest_version(self._directory, EXTENSIONS), EXTENSIONS)
+        available = onnxruntime.get_available_providers() if self._available is None else self._available
+        wish = decide_providers(self._env, available, gpu_present=gpu_present())
+        options = session_options(onnxruntime, self._env, threads=self._threads)
+        self._session, self._choice = open_session(onnxruntime, path, options, wish)
+        if self._choice.reason:
+            log.warning("provider fell back", model=self.name, provider=self._provider, reason=self._choice.reason)
         self._inputs = tuple(_metadata(item) for item in self._session.get_inputs())
         self._outputs = tuple(_metadata(item) for item in self._session.get_outputs())
+        self._binding = self._bind(onnxruntime)
 
     def predict(self, request: InferRequest) -> Any:
         feeds = self._v1_feeds(request) if request.is_v1 else self._v2_feeds(request)
-        wanted = [output.name for output in request.outputs] or None
-        known = {output.name for output in self._outputs}
-        if wanted is not None and not known.issuperset(wanted):
-            raise InvalidInput(f"outputs {sorted(set(wanted) - known)} are unknown, the model has {sorted(known)}")
-        results = self._session.run(wanted, feeds)
-        names = wanted or [output.name for output in self._outputs]
-        return [_tensor(name, result) for name, result in zip(names, results, strict=True)]
+        known = [output.name for output in self._outputs]
+        wanted = [output.name for output in request.outputs] or known
+        if not set(known).issuperset(wanted):
+            raise InvalidInput(f"outputs {sorted(set(wanted) - set(known))} are unknown, the model has {sorted(known)}")
+        try:
+            results = self._run(wanted, feeds)
+        except Exception as error:  # onnxruntime's own errors share no base but this one.
+            message = misfit_message(error)
+            if message is None:
+                raise
+            raise InvalidInput(message) from error
+        return [self._tensor(name, result) for name, result in zip(wanted, results, strict=True)]
 
     def metadata(self) -> ModelMetadata:
-        properties = {"engine": "onnxruntime", "provider": self._session.get_providers()[0]}
+        properties = {
+            "engine": "onnxruntime",
+            "provider": self._provider,
+            "device": self._choice.device,
+            "io_binding": str(self._binding is not None).lower(),
+        }
         if self._choice.reason:
-            properties["provider_reason"] = self._choice.reason
+            properties["device_reason"] = self._choice.reason
         return ModelMetadata(
             name=self.name,
             platform="onnxruntime_onnx",
@@ -86,19 +118,27 @@ class OnnxModel(Model):
         )
 
     def unload(self) -> None:
-        self._session = None
+        self._session = self._binding = None
 
-    def _session_options(self, onnxruntime: Any) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(number(self._env, "LADLE_ONNX_INTRA_OP_THREADS", self._threads))
-        options.inter_op_num_threads = int(number(self._env, "LADLE_ONNX_INTER_OP_THREADS", 1))
-        level = self._env.get("LADLE_ONNX_OPTIMIZATION", "all").upper()
-        try:
-            options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
-        except AttributeError:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 3  # Errors: its warnings are about the graph, and repeat at each load.
-        return options
+    def _bind(self, onnxruntime: Any) -> Binding | None:
+        """On a GPU everything is bound, elsewhere what could not be passed otherwise; and what is asked for, if it can be."""
+        kinds = [item.type for item in (*self._session.get_inputs(), *self._session.get_outputs())]
+        device = self._choice.device
+        if not can_bind(kinds) or not flag(self._env, _BINDING_VARIABLE, default=needs_binding(kinds, device=device)):
+            return None
+        return Binding(onnxruntime, self._session, self._outputs, device=device)
+
+    def _run(self, wanted: Sequence[str], feeds: Mapping[str, Array]) -> Sequence[Any]:
+        if self._binding is None:
+            plain: Sequence[Any] = self._session.run(wanted, dict(feeds))
+            return plain
+        datatypes = {item.name: item.datatype for item in self._inputs}
+        return self._binding.run(wanted, {name: (datatypes[name], array) for name, array in feeds.items()})
+
+    @property
+    def _provider(self) -> str:
+        """What runs the graph, in onnxruntime's words."""
+        return str(self._session.get_providers()[0])
 
     def _v1_feeds(self, request: InferRequest) -> dict[str, Array]:
         """Rows for the only input, or rows of objects with one value for each input."""
@@ -129,16 +169,16 @@ class OnnxModel(Model):
             raise InvalidInput(f"inputs are {sorted(given)}, expected {sorted(expected)}")
         return {name: _feed(expected[name], tensor) for name, tensor in given.items()}
 
-
-def model_directory(directory: Path) -> Path:
-    """The directory with the file: itself, or the highest of its numbered folders."""
-    if not directory.is_dir() or any(path.suffix in EXTENSIONS for path in directory.iterdir()):
-        return directory
-    versions = [path for path in directory.iterdir() if path.is_dir() and path.name.isdigit()]
-    return max(versions, key=lambda path: int(path.name), default=directory)
+    def _tensor(self, name: str, result: Any) -> Tensor:
+        if isinstance(result, list) and result and isinstance(result[0], dict):
+            return tensor_of(name, np.array([list(row.values()) for row in result]))
+        is_bf16 = any(output.name == name and output.datatype == "BF16" for output in self._outputs)
+        return tensor_of(name, result, "BF16" if is_bf16 else None)
 
 
 def _metadata(item: Any) -> TensorMetadata:
+    if item.type in _ROWS_OF_MAPS:
+        return TensorMetadata(item.name, _ROWS_OF_MAPS[item.type], (-1, -1))
     datatype = _DATATYPES.get(item.type)
     if datatype is None:
         raise BadModel(f"{item.name} is a {item.type}, which the inference protocol has no tensors for")
@@ -167,10 +207,3 @@ def _value(row: Mapping[str, Any], name: str) -> Any:
     if name not in row:
         raise InvalidInput(f"an instance has no '{name}', got {sorted(row)}")
     return row[name]
-
-
-def _tensor(name: str, result: Any) -> Tensor:
-    if isinstance(result, list) and result and isinstance(result[0], dict):
-        # scikit-learn's converters give probabilities as one dict a row unless told otherwise.
-        return tensor_of(name, np.array([list(row.values()) for row in result]))
-    return tensor_of(name, result)

@@ -1,6 +1,9 @@
-"""What a template imports before it forks ONNX servers."""
+"""What a template imports before it forks ONNX servers, and scikit-learn's, which run busy models as graphs."""
 
 import importlib
 
-for module in ("runtimes.onnxserver.__main__", "uvloop", "prometheus_client.core", "onnxruntime"):
+from runtimes.onnx_runtime import import_onnxruntime
+
+for module in ("runtimes.onnxserver.__main__", "uvloop", "prometheus_client.core"):
     importlib.import_module(module)
+import_onnxruntime()

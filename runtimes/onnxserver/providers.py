@@ -7,7 +7,7 @@ where the installed onnxruntime has it, else the CPU. What was asked for and is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ladle.errors import UserError
 
@@ -25,6 +25,11 @@ class ProviderChoice:
     providers: tuple[str, ...]
     reason: str = ""
 
+    @property
+    def device(self) -> str:
+        """Where tensors have to be for the first provider, in onnxruntime's words."""
+        return "cpu" if self.providers[0] == CPU else "cuda"
+
 
 def decide_providers(env: Mapping[str, str], available: Sequence[str], *, gpu_present: bool) -> ProviderChoice:
     """The providers for LADLE_ONNX_PROVIDER=auto|cpu|cuda|tensorrt; UserError for another word."""
@@ -39,3 +44,11 @@ def decide_providers(env: Mapping[str, str], available: Sequence[str], *, gpu_pr
         return ProviderChoice(chosen)
     reason = f"{wanted[0]} is not in the installed onnxruntime, which has {', '.join(available)}"
     return ProviderChoice(chosen, f"{reason}; install onnxruntime-gpu" if gpu_present else reason)
+
+
+def decide_outcome(choice: ProviderChoice, started: Sequence[str]) -> ProviderChoice:
+    """What a session really runs on: one whose libraries are missing is left out by onnxruntime without an error."""
+    if started[0] == choice.providers[0]:
+        return choice
+    missing = f"onnxruntime could not start {choice.providers[0]}: its CUDA libraries or a usable GPU are missing"
+    return replace(choice, providers=tuple(started), reason=missing)

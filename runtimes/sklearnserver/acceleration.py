@@ -19,6 +19,7 @@ import numpy as np
 
 from ladle.errors import UserError
 from ladle.protocol.tensor import Array
+from runtimes.onnx_runtime import import_onnxruntime
 
 ROWS_CHECKED = 400
 """Rows of each kind on which both have to agree. A guess: a forest needs 20 ms for them."""
@@ -104,7 +105,7 @@ def _convert(estimator: Any, features: int, precision: str) -> bytes:
 
 def _session(model: bytes, *, probabilities: bool, threads: int) -> Callable[[Array], Array]:
     try:
-        onnxruntime = import_module("onnxruntime")
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise NotAccelerated(f"{error.name} is not installed") from None
     options = onnxruntime.SessionOptions()

@@ -33,7 +33,7 @@ MODULES = (
     "sklearn.tree",
 )
 OPTIONAL_MODULES = ("pandas", "threadpoolctl")
-"""For tables and thread limits: absent in a small environment. Not onnxruntime, which starts a thread when imported."""
+"""For tables and thread limits: absent in a small environment. onnxruntime comes with runtimes.onnxserver.preload."""
 
 # OpenBLAS starts a thread for each core when it is imported, and a template must have none. A child that is told
 # OMP_NUM_THREADS sets it then.

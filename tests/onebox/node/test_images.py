@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from onebox.node.images import (
+    ON_DEMAND,
     PRELOADS,
+    RUNTIMES,
     Role,
     chosen_preloads,
     embedding_container,
@@ -94,6 +96,11 @@ def test_templates_are_chosen_by_an_environment_variable() -> None:
     assert chosen_preloads({}) == PRELOADS
     assert chosen_preloads({"LADLE_TEMPLATES": "storage, nothing"}).keys() == {"storage"}
     assert chosen_preloads({"LADLE_TEMPLATES": ""}) == {}
+
+
+def test_every_template_of_a_runtime_is_one_that_is_kept() -> None:
+    assert {runtime.template for runtime in RUNTIMES.values()} - PRELOADS.keys() <= {"pythonserver"}
+    assert PRELOADS.keys() >= ON_DEMAND
 
 
 def test_only_what_is_installed_can_be_started() -> None:

@@ -54,9 +54,12 @@ def spec(home: Home, *argv: str, template: str = "forked") -> LaunchSpec:
 
 
 @asynccontextmanager
-async def running(home: Home, *, wait: bool = True) -> AsyncIterator[tuple[Template, Launcher]]:
+async def running(
+    home: Home, *, wait: bool = True, on_demand: bool = False
+) -> AsyncIterator[tuple[Template, Launcher]]:
     """A node's side of one template, as long as the block lasts."""
-    template = Template(home, "forked", (f"{MODULE}.__main__",), inherited=environment(home))
+    modules = (f"{MODULE}.__main__",)
+    template = Template(home, "forked", modules, inherited=environment(home), on_demand=on_demand)
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         task = group.create_task(template.run())
         if wait:
@@ -120,6 +123,28 @@ async def test_before_a_template_is_ready_processes_start_without_it(home: Home)
         assert await process.ended() == 4
     ordinary = await Launcher({}).start(spec(home, "4", template="nobody"))
     assert await ordinary.ended() == 4
+
+
+async def test_a_template_on_demand_starts_after_the_first_process_that_it_could_have_forked(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onebox.node.template.ON_DEMAND_DELAY_S", 0)
+    async with running(home, wait=False, on_demand=True) as (template, launcher):
+        assert await (await launcher.start(spec(home, "4"))).ended() == 4
+        await until_ready(template)
+        wanted = spec(home)
+        process = await launcher.start(wanted)
+        await said(wanted.log)
+        assert parent_of(process.identity.pid) == recorded(home).pid
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 5
+
+
+async def test_a_template_on_demand_that_nobody_demands_is_not_started(home: Home) -> None:
+    async with running(home, wait=False, on_demand=True) as (_, launcher):
+        ordinary = await launcher.start(spec(home, "4", template="another"))
+        assert await ordinary.ended() == 4
+        assert template_records(home) == {}
 
 
 async def test_what_cannot_be_executed_says_so(home: Home) -> None:
