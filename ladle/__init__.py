@@ -16,22 +16,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ladle.errors import InvalidInput as InvalidInput
+    from ladle.errors import StatusError as StatusError
     from ladle.protocol.messages import InferRequest as InferRequest
     from ladle.protocol.messages import InferResponse as InferResponse
     from ladle.protocol.tensor import Tensor as Tensor
     from ladle.server.model import Model as Model
     from ladle.server.model_server import serve as serve
+    from ladle.transformer.transformer import Transformer as Transformer
 
 _EXPORTS = {
     "InferRequest": "ladle.protocol.messages",
     "InferResponse": "ladle.protocol.messages",
     "InvalidInput": "ladle.errors",
     "Model": "ladle.server.model",
+    "StatusError": "ladle.errors",
     "Tensor": "ladle.protocol.tensor",
+    "Transformer": "ladle.transformer.transformer",
     "serve": "ladle.server.model_server",
 }
 
-__all__ = ["InferRequest", "InferResponse", "InvalidInput", "Model", "Tensor", "serve"]
+__all__ = ["InferRequest", "InferResponse", "InvalidInput", "Model", "StatusError", "Tensor", "Transformer", "serve"]
 
 
 def __getattr__(name: str) -> object:

@@ -45,6 +45,8 @@ class InferRequest:
     """Whether it came as a gRPC call."""
     raw_contents: bool = False
     """Of gRPC: whether the tensors came as raw bytes."""
+    time_left_s: float | None = None
+    """How long the client waits for the answer, as it said when the request came; None where it did not."""
     response_headers: dict[str, str] = field(default_factory=dict)
     """What a model puts here is sent back with the answer, as headers of HTTP or as metadata of gRPC."""
 

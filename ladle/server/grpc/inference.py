@@ -60,6 +60,7 @@ class InferenceService:
         try:
             await passage.enter()
             served, request = self._decode(message, headers, size_bytes)
+            request.time_left_s = context.time_remaining()
             result = self._data_plane.predict(served, request)
             if is_later(result):
                 result = await passage.in_time(result)

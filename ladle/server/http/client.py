@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class ClientConnection(asyncio.Protocol):
         if body is None:
             self._sent_all = True
             return await self._head
+        assert self._pool.tasks is not None, "streamed bodies need tasks"
         sender = self._pool.tasks.create_task(self._send(body, chunked))
         try:
             return await self._head
@@ -241,12 +243,24 @@ class ClientConnection(asyncio.Protocol):
 class ClientPool:
     """Connections to one address; idle ones are used again, the newest first."""
 
-    def __init__(self, host: str, port: int, tasks: asyncio.TaskGroup, *, idle_max: int = IDLE_CONNECTIONS_MAX) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tasks: asyncio.TaskGroup | None,
+        *,
+        idle_max: int = IDLE_CONNECTIONS_MAX,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        """`tasks` send streamed bodies: None where there are none. `server_name`: whose certificate TLS wants to see."""
         self.host = host
         self.port = port
         self.tasks = tasks
         self.loop = asyncio.get_running_loop()
         self._idle_max = idle_max
+        self._tls = tls
+        self._server_name = server_name
         self._idle: deque[ClientConnection] = deque()
 
     async def connection(self, *, fresh: bool = False) -> ClientConnection:
@@ -255,7 +269,9 @@ class ClientPool:
             kept = self._idle.pop()
             if kept.open:
                 return kept
-        _, connection = await self.loop.create_connection(lambda: ClientConnection(self), self.host, self.port)
+        _, connection = await self.loop.create_connection(
+            lambda: ClientConnection(self), self.host, self.port, ssl=self._tls, server_hostname=self._server_name
+        )
         return connection
 
     def keep(self, connection: ClientConnection) -> None:
