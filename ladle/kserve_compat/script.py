@@ -80,6 +80,11 @@ def start_models(server: Any, models: Sequence[Any]) -> None:
 def options_of(server: Any, argv: Sequence[str], env: Mapping[str, str]) -> ServerOptions:
     """The command line's and the environment's options, with what the script told its ModelServer."""
     options = ServerOptions.parse(argv, env)
+    if max(options.workers, server.workers) > 1:
+        # KServe's controller asks for as many as containerConcurrency says. Forking a process in which a user's model is
+        # loaded would leave the threads of its libraries behind.
+        log.warning("one process serves: a script has loaded its models already", workers=server.workers)
+        options = dataclasses.replace(options, workers=1)
     if "LADLE_HTTP_PORT" in env:  # The node chose the ports.
         return options if server.enable_grpc else dataclasses.replace(options, grpc_port=None)
     grpc_port = server.grpc_port if server.enable_grpc else None

@@ -118,6 +118,7 @@ async def _serve_until_stopped(models: Sequence[Model], options: ServerOptions, 
         loading.cancel()
         log.info("stopping", inside=server.queue_proxy.stats.concurrency)
         await server.drain()
+        await server.repository.unload_all()
         return 0
 
 

@@ -21,6 +21,10 @@ from ladle.server.statistics import ModelStatistics
 log = get_logger(__name__)
 
 
+_LAST_UNLOAD_S = 5.0
+"""How long a model may take to let go when the server ends. A guess: a part of Kubernetes' grace of 30 s."""
+
+
 class ModelState(StrEnum):
     """As the model repository extension of the protocol names them."""
 
@@ -174,6 +178,17 @@ class ModelRepository:
         """Lets a model go; its name stays known, so that it can be loaded again."""
         await self.find(name).unload()
         log.info("model unloaded", model=name)
+
+    async def unload_all(self) -> None:
+        """Lets every loaded model go, as the server ends; one that fails at it, or takes too long, is left to the end."""
+        for served in self._models.values():
+            if served.state is not ModelState.READY:
+                continue
+            try:
+                async with asyncio.timeout(_LAST_UNLOAD_S):
+                    await served.unload()
+            except Exception as error:  # noqa: BLE001  # A model's code may raise anything, and nobody is left to ask for it.
+                log.error("model not unloaded", model=served.model.name, error=repr(error))
 
     def close(self) -> None:
         for served in self._models.values():

@@ -267,10 +267,19 @@ class TestLife:
 
 
 class TestAsAProcess:
-    def test_it_serves_until_it_is_told_to_stop(self, tmp_path: Path) -> None:
-        write(tmp_path / "code", DOUBLER)
+    def test_it_serves_until_it_is_told_to_stop_and_lets_its_model_go(self, tmp_path: Path) -> None:
+        unload = "    def unload(self):\n            (self.directory / 'gone').write_text('yes')\n"
+        write(tmp_path / "code", f"{DOUBLER}    {unload}")
         with serving(["-m", "runtimes.pyserver", f"--model_dir={tmp_path / 'code'}"], tmp_path / "run") as server:
             assert '"model loaded"' in server.log.read_text()
+            assert not (tmp_path / "code" / "gone").exists()
+        assert (tmp_path / "code" / "gone").read_text() == "yes"
+
+    def test_a_model_that_fails_to_let_go_does_not_keep_the_server(self, tmp_path: Path) -> None:
+        write(tmp_path / "code", f"{DOUBLER}        def unload(self):\n            raise ValueError('never')\n")
+        with serving(["-m", "runtimes.pyserver", f"--model_dir={tmp_path / 'code'}"], tmp_path / "run") as server:
+            pass
+        assert "model not unloaded" in server.log.read_text()
 
     def test_its_last_words_name_the_class_that_is_missing(self, tmp_path: Path) -> None:
         write(tmp_path, "class Thing: pass")
