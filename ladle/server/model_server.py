@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 
 from ladle.clock import Clock, SystemClock
 from ladle.log import get_logger
+from ladle.server.access_log import AccessLog
 from ladle.server.admin import AdminHandler, StatsReporter
 from ladle.server.batcher import Batcher
 from ladle.server.data_plane import DataPlane
 from ladle.server.execution import Runner
-from ladle.server.http.application import Dispatcher
+from ladle.server.http.application import Application, Dispatcher, Handler
 from ladle.server.http.messages import Request, Response
 from ladle.server.http.server import HttpServer
 from ladle.server.loop import run_loop
@@ -168,8 +169,13 @@ class ModelServer:
         self.data_plane = DataPlane(self.repository, clock=clock, metrics=self.metrics, fleet=fleet)
         self._router = RestRouter(self.data_plane, clock=clock, metrics=self.metrics)
         self._probe_path = _probe_path(options.queue.readiness_probe)
-        self.queue_proxy = QueueProxy(self._router, self._ready, tasks=tasks, settings=options.queue, clock=clock)
-        self._http = HttpServer(self.queue_proxy, tasks, clock=clock)
+        self._access_log = AccessLog(clock) if options.access_log else None
+        handler: Handler = self._router if self._access_log is None else self._access_log.timed(self._router)
+        self.queue_proxy = QueueProxy(handler, self._ready, tasks=tasks, settings=options.queue, clock=clock)
+        guarded: Application = (
+            self.queue_proxy if self._access_log is None else self._access_log.around(self.queue_proxy)
+        )
+        self._http = HttpServer(guarded, tasks, clock=clock)
         self._reporter = StatsReporter(self.queue_proxy.stats, clock=clock, pod=options.queue.pod, reports=fleet)
         self._admin = HttpServer(Dispatcher(AdminHandler(self._reporter, self._wait), tasks), tasks, clock=clock)
         self._grpc: GrpcServer | None = None
@@ -194,7 +200,9 @@ class ModelServer:
         log.info("listening", host=self._options.host, **ports)
 
     async def _start_grpc(self, port: int) -> int:
-        from ladle.server.grpc.server import GrpcServer  # A tenth of a second that only servers of gRPC pay.
+        # A tenth of a second that only servers of gRPC pay.
+        from ladle.server.grpc.access_log import LoggedCalls
+        from ladle.server.grpc.server import GrpcServer
 
         options = self._options
         self._grpc = GrpcServer(
@@ -203,6 +211,7 @@ class ModelServer:
             clock=self._clock,
             message_bytes_max=options.grpc_message_bytes_max,
             shared=self._fleet is not None,
+            interceptors=() if self._access_log is None else (LoggedCalls(self._access_log, self._clock),),
         )
         return await self._grpc.listen(options.host, port)
 

@@ -45,6 +45,10 @@ class ServerOptions:
     """Threads of a model's own library for one call (KServe's --nthread)."""
     workers: int = 1
     """Processes that share the ports (KServe's --workers)."""
+    access_log: bool = False
+    """Whether each request gets a line in the log."""
+    docs: bool = False
+    """Whether /docs and /openapi.json are served (KServe's --enable_docs_url)."""
     batching: BatchSettings | None = None
     """Whether and how requests are put together; None for one by one."""
     queue: QueueSettings = field(default_factory=QueueSettings)
@@ -64,6 +68,8 @@ class ServerOptions:
             threads=max(1, flags.max_threads),
             native_threads=max(1, flags.nthread),
             workers=max(1, flags.workers),
+            access_log=_says_yes(flags.access_log) or flags.access_log_format is not None,
+            docs=_says_yes(flags.enable_docs_url),
             batching=_batching(flags),
             queue=QueueSettings.from_environment(env),
         )
@@ -76,6 +82,10 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--enable_grpc", default="true", help="whether to serve gRPC at all")
     for name in ("--grpc_max_send_message_length", "--grpc_max_receive_message_length"):
         parser.add_argument(name, type=int, default=GRPC_MESSAGE_BYTES_MAX, help="bytes of a gRPC message")
+    # KServe writes its access log where a format is given; the format here is JSON, whatever is given.
+    parser.add_argument("--access_log", nargs="?", const="true", default=env.get("LADLE_ACCESS_LOG", ""))
+    parser.add_argument("--access_log_format", default=None, help="KServe's; turns the access log on")
+    parser.add_argument("--enable_docs_url", nargs="?", const="true", default=env.get("LADLE_ENABLE_DOCS_URL", ""))
     parser.add_argument("--workers", type=int, default=1, help="processes that share the ports")
     parser.add_argument("--nthread", type=int, default=1, help="threads of the model's library")
     # The flags of KServe's agent, which does the batching there.
@@ -86,6 +96,10 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--model_dir", default=MODEL_DIRECTORY, help="directory of the model's files")
     parser.add_argument("--max_threads", type=int, default=min(4, os.cpu_count() or 1), help="predictions at once")
     return parser
+
+
+def _says_yes(value: str) -> bool:
+    return flag({"": value}, "", default=False)
 
 
 def _batching(flags: argparse.Namespace) -> BatchSettings | None:

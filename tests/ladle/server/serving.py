@@ -46,6 +46,8 @@ async def served(
     load: bool = True,
     batching: BatchSettings | None = None,
     grpc_port: int | None = None,
+    access_log: bool = False,
+    docs: bool = False,
     **queue: Any,
 ) -> AsyncIterator[Served]:
     options = ServerOptions(
@@ -54,6 +56,8 @@ async def served(
         grpc_port=grpc_port,
         admin_port=0,
         batching=batching,
+        access_log=access_log,
+        docs=docs,
         queue=QueueSettings(**queue),
     )
     async with running(models, options) as server:
