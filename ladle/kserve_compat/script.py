@@ -20,7 +20,7 @@ from ladle.errors import BadModel, UserError
 from ladle.kserve_compat.model import KserveModel
 from ladle.log import get_logger
 from ladle.server.model_server import serve
-from ladle.server.options import ServerOptions
+from ladle.server.options import HTTP_PORT, ServerOptions
 from ladle.server.termination import write_last_words
 
 log = get_logger(__name__)
@@ -88,7 +88,9 @@ def options_of(server: Any, argv: Sequence[str], env: Mapping[str, str]) -> Serv
     if "LADLE_HTTP_PORT" in env:  # The node chose the ports.
         return options if server.enable_grpc else dataclasses.replace(options, grpc_port=None)
     grpc_port = server.grpc_port if server.enable_grpc else None
-    return dataclasses.replace(options, http_port=server.http_port, grpc_port=grpc_port)
+    # KServe's default says nothing; Knative's PORT may say more.
+    http_port = options.http_port if server.http_port == HTTP_PORT else server.http_port
+    return dataclasses.replace(options, http_port=http_port, grpc_port=grpc_port)
 
 
 def plan_models(registered: Mapping[str, Any], started: Sequence[Any]) -> list[KserveModel]:
