@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ladle.errors import InvalidInput as InvalidInput
     from ladle.errors import StatusError as StatusError
-    from ladle.errors import StatusError as StatusError
     from ladle.protocol.messages import InferRequest as InferRequest
     from ladle.protocol.messages import InferResponse as InferResponse
     from ladle.protocol.tensor import Tensor as Tensor
@@ -31,13 +30,12 @@ _EXPORTS = {
     "InvalidInput": "ladle.errors",
     "Model": "ladle.server.model",
     "StatusError": "ladle.errors",
-    "StatusError": "ladle.errors",
     "Tensor": "ladle.protocol.tensor",
     "Transformer": "ladle.transformer.transformer",
     "serve": "ladle.server.model_server",
 }
 
-__all__ = ["InferRequest", "InferResponse", "InvalidInput", "Model", "StatusError", "StatusError", "Tensor", "Transformer", "serve"]
+__all__ = ["InferRequest", "InferResponse", "InvalidInput", "Model", "StatusError", "Tensor", "Transformer", "serve"]
 
 
 def __getattr__(name: str) -> object:
