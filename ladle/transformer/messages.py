@@ -39,6 +39,12 @@ class Question:
     deadline_s: float
     """On the monotonic clock: when nobody waits for the answer any more."""
 
+    def as_array(self) -> Array:
+        """The rows, as the predictor would see them."""
+        if isinstance(self.payload, Mapping):
+            return np.asarray(self.payload.get("inputs", self.payload.get("instances")))
+        return InferRequest(model_name=self.model_name, inputs=self.tensors).as_array()
+
 
 @dataclass(slots=True, kw_only=True)
 class Prediction:
