@@ -96,6 +96,15 @@ def _unpack(path: Path, destination: Path, limit_bytes: int) -> None:
         bounded = cast("IO[bytes]", _Bounded(content))
         with tarfile.TarFile(fileobj=bounded) as tar:
             _write(_tar_entries(tar), destination, limit_bytes)
+        _read_to_the_end(content, limit_bytes)
+
+
+def _read_to_the_end(content: IO[bytes], limit_bytes: int) -> None:
+    """Past the last entry: only there is the checksum of everything before, and what says that nothing was cut off."""
+    for _ in range(0, limit_bytes, _COPY_BYTES):
+        if not content.read(_COPY_BYTES):
+            return
+    raise WrongContent(f"more than {limit_bytes} bytes follow its last entry")
 
 
 def _uncompressed(file: IO[bytes]) -> IO[bytes]:

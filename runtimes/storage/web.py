@@ -24,7 +24,8 @@ from runtimes.storage.web_request import CarefulRedirects, basic_authorization, 
 
 TIMEOUT_S = 30.0
 """Of the connection and of each read; KServe's timeout."""
-_CHUNK_BYTES = 1024 * 1024
+_CHUNK_BYTES = 128 * 1024
+"""Read at once, and what a connection that breaks loses at most: a line that breaks every megabyte must get on."""
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Codes that may be different in a moment."""
 _CHANGED = frozenset({412, 416})
@@ -170,7 +171,7 @@ def _decoded(response: Any) -> Iterator[bytes]:
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # Either wrapper.
     while chunk := response.read(_CHUNK_BYTES):
         while chunk:
-            yield unpacker.decompress(chunk, _CHUNK_BYTES)  # Bounded: a megabyte can be a gigabyte's.
+            yield unpacker.decompress(chunk, _CHUNK_BYTES)  # Bounded: a kilobyte can be a megabyte's.
             chunk = unpacker.unconsumed_tail
     yield unpacker.flush()
     if not unpacker.eof:
