@@ -121,7 +121,8 @@ class Runner:
     def _record(self, call: Call, size_class: int, took_s: float) -> None:
         call.observe(took_s)
         mean_s = call.mean_s[size_class]
-        call.mean_s[size_class] = mean_s + _WEIGHT * (min(took_s, _SAMPLE_S_MAX) - mean_s)
+        sample_s = took_s if took_s < _SAMPLE_S_MAX else _SAMPLE_S_MAX
+        call.mean_s[size_class] = mean_s + _WEIGHT * (sample_s - mean_s)
 
 
 async def in_daemon_thread(function: Callable[[], None]) -> None:

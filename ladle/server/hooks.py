@@ -40,6 +40,9 @@ def compose(steps: Sequence[Step], runner: Runner) -> Function:
     """All steps as one function of a request; a coroutine function where one of them is."""
     if any(step.is_async for step in steps):
         return _in_places(steps, runner)
+    if len(steps) == 1:  # Most models have no more than `predict`.
+        only = steps[0].function
+        return lambda request: only(request, request)
 
     def run(request: InferRequest) -> Any:
         value: Any = request

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 from ladle.clock import Clock
 from ladle.errors import Unsupported
 from ladle.server.data_plane import DataPlane
 from ladle.server.eventually import is_later
 from ladle.server.http.application import Answer
-from ladle.server.http.messages import Request, Response
+from ladle.server.http.messages import Request, Response, path_of
 from ladle.server.metrics import ServerMetrics
 from ladle.server.rest.answers import error_answer, json_answer, method_not_allowed, not_found
 from ladle.server.rest.v1 import V1
@@ -22,6 +23,10 @@ _INSTEAD = dict.fromkeys(("systemsharedmemory", "cudasharedmemory"), "send tenso
 """What to do where Triton has an extension that this server has not."""
 _METRICS_TIMEOUT_S = 2.0
 """How long a page waits for busy processes, whose numbers are then a little old. Prometheus waits 10 s by default."""
+
+
+Parts: TypeAlias = tuple[str, ...]
+"""A path at its slashes. It begins with one, so that the first part is empty."""
 
 
 class RestRouter:
@@ -36,7 +41,7 @@ class RestRouter:
 
     def __call__(self, request: Request) -> Answer:
         """The answer to any request; errors become answers here."""
-        parts = request.path.split("/")
+        parts = _parts_of(request.target)
         try:
             answer = self._route(request, parts)
         except Exception as error:  # noqa: BLE001  # The top of a request: every error has an answer.
@@ -47,7 +52,7 @@ class RestRouter:
         self._count(answer, request, parts)
         return answer
 
-    async def _finish(self, answer: Coroutine[Any, Any, Response], request: Request, parts: list[str]) -> Response:
+    async def _finish(self, answer: Coroutine[Any, Any, Response], request: Request, parts: Parts) -> Response:
         try:
             response = await answer
         except Exception as error:  # noqa: BLE001  # As above, for answers that take time.
@@ -55,7 +60,7 @@ class RestRouter:
         self._count(response, request, parts)
         return response
 
-    def _count(self, response: Response, request: Request, parts: list[str]) -> None:
+    def _count(self, response: Response, request: Request, parts: Parts) -> None:
         """Requests for models are counted; those for readiness and the like would drown them."""
         if request.method != "POST" or len(parts) < 4:
             return
@@ -63,8 +68,8 @@ class RestRouter:
         name, status = parts[3].partition(":")[0], response.status
         self._data_plane.record(name, parts[1], code=str(status), ok=status < 400, took_s=took_s)
 
-    def _route(self, request: Request, parts: list[str]) -> Answer:
-        # The two that matter first; a path begins with "/", so parts[0] is empty.
+    def _route(self, request: Request, parts: Parts) -> Answer:
+        # The two that matter first.
         match parts:
             case ["", "v2", "models", name, "infer"]:
                 return self._v2.infer(request, name) if request.method == "POST" else method_not_allowed("POST")
@@ -87,13 +92,13 @@ class RestRouter:
     def _post(self, request: Request, answer: Callable[[], Answer]) -> Answer:
         return answer() if request.method == "POST" else method_not_allowed("POST")
 
-    def _read(self, request: Request, parts: list[str]) -> Answer:
+    def _read(self, request: Request, parts: Parts) -> Answer:
         answer = self._reader(request, parts)
         if answer is None:
             return not_found()
         return answer() if request.method in _READS else method_not_allowed("GET")
 
-    def _reader(self, request: Request, parts: list[str]) -> Callable[[], Answer] | None:
+    def _reader(self, request: Request, parts: Parts) -> Callable[[], Answer] | None:
         match parts:
             case ["", ""]:
                 return lambda: json_answer({"status": "alive"})
@@ -152,3 +157,8 @@ class RestRouter:
 def _page(rendered: tuple[bytes, bytes]) -> Response:
     body, content_type = rendered
     return Response(200, body, content_type=content_type)
+
+
+@lru_cache(maxsize=256)  # As path_of.
+def _parts_of(target: bytes) -> Parts:
+    return tuple(path_of(target).split("/"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine
 from typing import Any
 
 from ladle.clock import Clock
@@ -11,7 +11,7 @@ from ladle.protocol.json import decode, encode
 from ladle.protocol.messages import InferRequest
 from ladle.protocol.results import v1_body
 from ladle.server.data_plane import DataPlane
-from ladle.server.eventually import then
+from ladle.server.eventually import is_later
 from ladle.server.http.application import Answer
 from ladle.server.http.messages import OCTETS, TEXT, Request, Response, text
 from ladle.server.repository import ServedModel
@@ -55,9 +55,15 @@ class V1:
         )
         served.preprocess.observe(self._clock.monotonic_s() - began_s)
         ask = self._data_plane.explain if verb == "explain" else self._data_plane.predict
-        return then(
-            ask(served, inference), lambda result: _with_headers(self._respond(result, served, request), inference)
-        )
+        result = ask(served, inference)
+        if is_later(result):
+            return self._respond_later(result, inference, served, request)
+        return _with_headers(self._respond(result, served, request), inference)
+
+    async def _respond_later(
+        self, result: Coroutine[Any, Any, Any], inference: InferRequest, served: ServedModel, request: Request
+    ) -> Response:
+        return _with_headers(self._respond(await result, served, request), inference)
 
     def _respond(self, result: Any, served: ServedModel, request: Request) -> Response:
         if isinstance(result, Response):
