@@ -30,13 +30,13 @@ FEATURES, LABELS = load_iris(return_X_y=True)
 class Template:
     """The process, and one connection to it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, preload: tuple[str, ...] = PRELOADS["tabular"]) -> None:
         self.directory = directory
         self.path = directory / "t.sock"
         command = [sys.executable, "-m", "ladle.server.template", "--socket", str(self.path), "--preload"]
         # As the node does: nobody says how many threads numeric libraries may have.
         env = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-        self.process = subprocess.Popen([*command, *PRELOADS["tabular"]], env=env)
+        self.process = subprocess.Popen([*command, *preload], env=env)
         wait_for("the template listens", self.connects, timeout_s=DEADLINE_S)
 
     def connects(self) -> bool:
