@@ -1,0 +1,1 @@
+"""Images in, tensors to the predictor, labels out."""

@@ -1,0 +1,1 @@
+"""Rows in, features to the predictor."""
