@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from ladle.clock import SystemClock
 from ladle.errors import TransientError, UserError
 from ladle.log import get_logger
 from ladle.server.termination import write_last_words
+from runtimes.storage.ca_bundle import mounted_authorities
 from runtimes.storage.schemes import fetch
 from runtimes.storage.uri import printable
 
@@ -21,8 +23,13 @@ def main(argv: Sequence[str]) -> int:
     if not argv or len(argv) % 2:
         write_last_words("usage: python -m runtimes.storage SOURCE DESTINATION [SOURCE DESTINATION ...]")
         return 2
+    with mounted_authorities(os.environ):
+        return _fetch_all(list(zip(argv[::2], argv[1::2], strict=True)))
+
+
+def _fetch_all(wanted: Sequence[tuple[str, str]]) -> int:
     clock = SystemClock()
-    for source, destination in zip(argv[::2], argv[1::2], strict=True):
+    for source, destination in wanted:
         began_s = clock.monotonic_s()
         try:
             fetch(source, Path(destination))
