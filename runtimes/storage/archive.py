@@ -202,7 +202,7 @@ def _write(entries: Iterable[Entry], destination: Path, limit_bytes: int) -> Non
             raise WrongContent(f"entry {entry.name!r} is a file and a directory at once") from None
     for entry, place in links:
         _link(entry, place, destination)
-    _check_links([destination / place for _, place in links], destination)
+    check_links([destination / place for _, place in links], destination)
 
 
 def _inside(name: str) -> PurePosixPath:
@@ -247,8 +247,11 @@ def _link(entry: Entry, place: PurePosixPath, destination: Path) -> None:
         raise WrongContent(f"entry {entry.name!r} is a link and something else at once") from None
 
 
-def _check_links(links: Iterable[Path], destination: Path) -> None:
-    """Where links lead once all of them are there: `a/up -> ..` is fine, and makes `a/up/..` leave the destination."""
+def check_links(links: Iterable[Path], destination: Path) -> None:
+    """WrongContent where one of the links leads out of `destination`, now that all of them are there.
+
+    Each alone may look harmless: `a/up -> ..` is fine, and makes `a/up/..` leave the destination.
+    """
     root = destination.resolve()
     for link in links:
         try:
