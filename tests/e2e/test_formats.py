@@ -93,3 +93,16 @@ def test_weights_of_pytorch_with_their_class(box: Box, torch_model: Path) -> Non
     assert box.client.predict("doubling-net", {"instances": ROWS}) == {"predictions": [[2, 4], [6, 8]]}
     assert box.client.predict("doubling-net", v2_body(ROWS))["outputs"][0]["data"] == [2, 4, 6, 8]
     box.client.delete("doubling-net")
+
+
+def test_a_class_of_the_users_own(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text("FACTOR = 2\n")
+    (tmp_path / "model.py").write_text(
+        "from ladle import Model\n\nfrom .parts import FACTOR\n\n\nclass Doubler(Model):\n"
+        "    def predict(self, request):\n        return request.as_array() * FACTOR\n"
+    )
+    box.client.apply(isvc("doubling-class", tmp_path.as_uri(), model_format="python"))
+    box.client.wait_ready("doubling-class", timeout_s=READY_S)
+    assert box.client.predict("doubling-class", {"instances": ROWS}) == {"predictions": [[2, 4], [6, 8]]}
+    assert box.client.predict("doubling-class", v2_body(ROWS))["outputs"][0]["data"] == [2, 4, 6, 8]
+    box.client.delete("doubling-class")
