@@ -83,7 +83,7 @@ class S3Source:
     def list(self) -> Sequence[RemoteFile]:
         """Every object below the path, and the one at the path itself."""
         with self._errors():
-            found = list(self._listed())
+            found = self._found()
             with ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="s3-lookup") as pool:
                 files = list(pool.map(self._described, found))
         if not files:
@@ -105,6 +105,18 @@ class S3Source:
     def close(self) -> None:
         """Frees connections."""
         self._client.close()
+
+    def _found(self) -> Sequence[Mapping[str, Any]]:
+        """The objects as listed. Who may not list may still be allowed to read the one object that the URI names."""
+        try:
+            return list(self._listed())
+        except botocore.exceptions.ClientError as error:
+            if self._place.is_directory or _code(error) not in _FORBIDDEN:
+                raise
+            with contextlib.suppress(botocore.exceptions.ClientError):
+                head = self._client.head_object(Bucket=self._place.bucket, Key=self._place.path)
+                return [{"Key": self._place.path, "ETag": head["ETag"], "Size": head["ContentLength"]}]
+            raise
 
     def _listed(self) -> Iterator[Mapping[str, Any]]:
         pages = self._client.get_paginator("list_objects_v2")
@@ -161,7 +173,7 @@ class S3Source:
     def _translated(
         self, error: botocore.exceptions.ClientError, file: RemoteFile | None
     ) -> UserError | StorageUnavailable | Changed:
-        code = str(error.response.get("Error", {}).get("Code", ""))
+        code = _code(error)
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         what = f"object {file.key}" if file else str(self._place)
         bucket = self._place.bucket
@@ -215,6 +227,10 @@ def _digest(etag: str, head: Mapping[str, Any]) -> Digest | None:
     if not head or encryption.startswith("aws:") or head.get("SSECustomerAlgorithm"):
         return None
     return Digest(Algorithm.MD5, etag)
+
+
+def _code(error: botocore.exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _message(error: botocore.exceptions.ClientError) -> str:

@@ -55,6 +55,34 @@ def test_what_exists_counts() -> None:
     assert pod["initContainers"][0]["image"] == "example/init:1"
 
 
+def test_secrets_and_service_accounts_that_exist_count_and_stay_secret() -> None:
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "sa", "namespace": "ns"},
+        "secrets": [{"name": "s3"}],
+    }
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "s3", "namespace": "ns"},
+        "data": {"AWS_ACCESS_KEY_ID": "aHVudGVyMg==", "S3_ENDPOINT": "bWluaW86OTAwMA=="},
+        "stringData": {"AWS_SECRET_ACCESS_KEY": "hunter2"},
+    }
+    offered = manifest({"serviceAccountName": "sa"})
+    rendered = render([offered], existing=[account, secret])
+    (initializer,) = rendered[0]["spec"]["template"]["spec"]["initContainers"]
+    found = {
+        item["name"]: item.get("value") or item["valueFrom"]["secretKeyRef"]["name"] for item in initializer["env"]
+    }
+    assert found["AWS_SECRET_ACCESS_KEY"] == "s3"
+    assert found["AWS_ENDPOINT_URL"] == "https://minio:9000"
+    assert "hunter2" not in json.dumps(rendered)
+    with pytest.raises(UserError, match="no secret s3 in namespace ns, which service account sa names"):
+        render([offered], existing=[account])
+    assert render([offered])  # Nobody looked, so nothing is missing.
+
+
 def test_runtimes_beside_the_service_count_together_with_the_shipped_ones() -> None:
     own = runtime("own", kind="ServingRuntime").to_json()
     assert render([own, manifest()])[0]["spec"]["template"]["spec"]["containers"][0]["image"] == "example/own:1"

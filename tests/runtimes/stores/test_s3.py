@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -87,6 +88,20 @@ def only_known_keys(endpoint: str) -> Iterator[None]:
         yield
     finally:
         unchecked("inf")
+
+
+def user_with(endpoint: str, *statements: dict[str, str]) -> dict[str, str]:
+    """The keys of a new user who may do what these statements of a policy say, and nothing else."""
+    iam = botocore_session.get_session().create_client(
+        "iam", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
+    )
+    iam.create_user(UserName="reader")
+    if statements:
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **item} for item in statements]}
+        iam.put_user_policy(UserName="reader", PolicyName="p", PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    iam.close()
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
 
 
 class TestFiles:
@@ -190,13 +205,7 @@ class TestMessages:
             opened.list()
 
     def test_keys_that_may_not_read(self, store: Any, endpoint: str) -> None:
-        iam = botocore_session.get_session().create_client(
-            "iam", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-        )
-        iam.create_user(UserName="reader")
-        key = iam.create_access_key(UserName="reader")["AccessKey"]
-        given = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
-        opened = source(endpoint, "m", **given)
+        opened = source(endpoint, "m", **user_with(endpoint))
         with only_known_keys(endpoint), pytest.raises(AccessDenied, match=r"s3:ListBucket on models.*s3:GetObject"):
             opened.list()
 
@@ -232,6 +241,14 @@ class TestCredentials:
         )
         opened = s3.open_source(parse_uri(f"s3://{BUCKET}/m"), {"STORAGE_CONFIG": config})
         assert contents(opened) == {"m": b"12"}
+
+    def test_who_may_read_one_object_needs_no_right_to_list(self, store: Any, endpoint: str) -> None:
+        store.put_object(Bucket=BUCKET, Key="m/model.bin", Body=b"1234")
+        keys = user_with(endpoint, {"Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/m/model.bin"})
+        with only_known_keys(endpoint):
+            assert contents(source(endpoint, "m/model.bin", **keys)) == {"model.bin": b"1234"}
+            with pytest.raises(AccessDenied, match="s3:ListBucket on models"):
+                source(endpoint, "m", **keys).list()
 
     def test_a_role_by_web_identity(
         self, store: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
