@@ -45,6 +45,9 @@ RUNTIMES: Mapping[str, Runtime] = {
     "onnxserver": Runtime(module="runtimes.onnxserver", template="tabular"),
     "pytorchserver": Runtime(module="runtimes.pytorchserver", template="pytorchserver"),
     "pythonserver": Runtime(module="runtimes.pyserver", template="pythonserver"),
+    # Not under KServe's name: its image-transformer is a demo that prepares images of its own kind.
+    "ladle-image-transformer": Runtime(module="transformer.image", template="image-transformer"),
+    "ladle-tabular-transformer": Runtime(module="transformer.tabular", template="tabular"),
     "storage-initializer": Runtime(module="runtimes.storage", template="storage", serves=False),
 }
 """By the last part of the image's name; KServe's own names and ours are the same."""
@@ -64,7 +67,7 @@ PRELOADS: Mapping[str, tuple[str, ...]] = {
 """What a template imports before it forks. A runtime without an entry is started as an ordinary process."""
 
 ON_DEMAND = frozenset({"pytorchserver"})
-"""Templates that start with the first server of theirs: PyTorch is 220 MB, too much for a machine that serves none."""
+"""Templates that start with the first server of theirs: PyTorch is 320 MB, too much for a machine that serves none."""
 
 
 TEMPLATES_VARIABLE = "LADLE_TEMPLATES"

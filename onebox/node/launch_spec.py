@@ -30,6 +30,7 @@ from onebox.node.ports import (
     http_port,
     user_port,
 )
+from onebox.node.predictors import GATEWAY_VARIABLE, proxy_variables
 from onebox.node.spec import QUEUE_PROXY, Container, Pod
 from onebox.processes import HOME_VARIABLE
 
@@ -194,6 +195,7 @@ def _runtime_ports(context: PodContext, container: Container) -> dict[str, str]:
 def _defaults(context: PodContext, container: Container) -> dict[str, str]:
     """What a container's own variables override."""
     defaults = {
+        **proxy_variables(container.args + container.command, context.inherited.get(GATEWAY_VARIABLE, "")),
         "POD_NAME": context.pod.name,
         "POD_NAMESPACE": context.pod.namespace,
         "PYTHONUNBUFFERED": "1",  # A log that is read while the process runs must not lag behind.

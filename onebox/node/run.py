@@ -24,6 +24,7 @@ from onebox.node.images import chosen_preloads
 from onebox.node.launcher import Launcher
 from onebox.node.machine import Machine, cpu_count, inherited_variables, memory_bytes
 from onebox.node.ports import PortPool
+from onebox.node.predictors import gateway_variables
 from onebox.node.process_table import Sweeper, scan
 from onebox.node.records import RecordStore
 from onebox.node.registration import NODE_NAME, register
@@ -99,7 +100,7 @@ async def _register(machine: Machine) -> None:
 
 def assemble(client: KubeClient, home: Home, clock: Clock) -> Machine:
     rng = random.SystemRandom()
-    inherited = inherited_variables(os.environ)
+    inherited = inherited_variables(os.environ) | gateway_variables(home.settings().local_gateway_port)
     return Machine(
         home=home,
         client=client,

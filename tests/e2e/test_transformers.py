@@ -1,0 +1,86 @@
+"""A picture in, a label out: a classifier of scikit-learn's digits behind the image transformer, on a onebox."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from tests.e2e.box import Box
+from tests.transformer.pictures import as_text, encoded
+
+pytestmark = pytest.mark.e2e
+DEADLINE_S = 60.0
+ARGUMENTS = ["--width=8", "--height=8", "--mode=L", "--layout=flat", f"--scale={16 / 255}", "--top_k=1"]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a classifier of 8 x 8 pixels, 0 to 16."""
+    folder = tmp_path_factory.mktemp("models") / "digits"
+    folder.mkdir()
+    features, labels = load_digits(return_X_y=True)
+    joblib.dump(LogisticRegression(max_iter=200).fit(features, labels), folder / "model.joblib")
+    return folder
+
+
+def pictures(count: int) -> tuple[list[str], list[int]]:
+    """PNGs of digits in base64, and which they are."""
+    images, labels = load_digits().images[:count], load_digits().target[:count]
+    return [as_text(encoded(np.round(image * 255 / 16))) for image in images], labels.tolist()
+
+
+def isvc(name: str, digits: Path, transformer: dict[str, Any]) -> dict[str, Any]:
+    model = {
+        "modelFormat": {"name": "sklearn"},
+        "storageUri": digits.as_uri(),
+        "env": [{"name": "PREDICT_PROBA", "value": "true"}],
+    }
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"predictor": {"model": model}, "transformer": {"containers": [transformer]}},
+    }
+
+
+def ask(box: Box, name: str, body: object) -> tuple[int, Any]:
+    request = urllib.request.Request(
+        f"{box.gateway}/v1/models/{name}:predict",
+        data=json.dumps(body).encode(),
+        headers={"Host": f"{name}.default.localhost", "Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+@pytest.fixture(scope="module")
+def served(box: Box, digits: Path) -> Box:
+    transformer = {"name": "kserve-container", "image": "ladle-image-transformer:latest", "args": ARGUMENTS}
+    box.client.apply(isvc("digits", digits, transformer))
+    box.client.wait_ready("digits", timeout_s=DEADLINE_S)
+    return box
+
+
+def test_pictures_in_labels_out(served: Box) -> None:
+    texts, labels = pictures(10)
+    status, body = ask(served, "digits", {"instances": [{"image": {"b64": text}} for text in texts]})
+    assert status == 200, body
+    found = [row[0]["label"] for row in body["predictions"]]
+    assert sum(a == b for a, b in zip(found, labels, strict=True)) >= 9
+
+
+def test_what_is_no_picture_is_refused_by_the_transformer(served: Box) -> None:
+    status, body = ask(served, "digits", {"instances": ["!!"]})
+    assert (status, body["error"].startswith("instances[0]")) == (400, True)
