@@ -1,8 +1,8 @@
 """What the autoscaler tells the rest of the engine about each revision, in process.
 
 Knative keeps these words in a PodAutoscaler and a ServerlessService object; one process needs no objects to talk to
-itself, and shows them there for others (pod_autoscaler). The autoscaler is the only writer. The revision reconciler reads them for conditions and counts, and for whether
-a revision's public endpoints are its pods (Serve) or the activator (Proxy).
+itself, and writes those for others to see (pod_autoscaler). The autoscaler is the only writer. The revision reconciler reads
+them for conditions and counts, and for whether a revision's public endpoints are its pods (Serve) or the activator (Proxy).
 """
 
 from __future__ import annotations

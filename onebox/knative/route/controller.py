@@ -14,8 +14,9 @@ from controller.kube.resources import SERVICES, VIRTUAL_SERVICES
 from controller.reconcile.controller import Controller
 from controller.reconcile.plan import Child, Key, Outcome
 from onebox.knative.carrying import Carrier, Observed
-from onebox.knative.names import FIELD_MANAGER, INGRESS_LABEL, virtual_service_name
+from onebox.knative.names import FIELD_MANAGER, INGRESS_LABEL, ROLLOUT_ANNOTATION, virtual_service_name
 from onebox.knative.route.plan import RouteSnapshot, plan_route
+from onebox.knative.route.rollout import parse_rollout
 from onebox.knative.route.routing import RoutingSnapshot, plan_routing
 from onebox.knative.world import (
     BY_ROUTE,
@@ -82,6 +83,7 @@ class RouteReconciler:
             services=self._world.services_in(key.namespace),
             live=virtual_service is not None and self._gateway.is_live(virtual_service),
             refusal=self._refusal_of(virtual_service),
+            rollout=parse_rollout(_annotation(virtual_service, ROLLOUT_ANNOTATION)),
             now_s=self._clock.wall_s(),
         )
         return Observed(
@@ -176,6 +178,10 @@ class RoutingReconciler:
         named = (place.partition("/") for place in routes_named_by(target))
         yield from (Key(namespace, name) for namespace, _, name in named)
         yield from self._routes.routes_to(target)
+
+
+def _annotation(stored: JsonView | None, key: str) -> str:
+    return "" if stored is None else (stored["metadata"].get("annotations") or {}).get(key, "")
 
 
 def _route_of_service(service: JsonView) -> list[Key]:

@@ -18,6 +18,14 @@ from onebox.knative.metadata import passed_on, without
 from onebox.knative.revision.services import H2C_PROTOCOL
 from onebox.knative.route.domains import RouteNames, resolve_visibility
 from onebox.knative.route.ingress import build_rules, build_tag_hosts
+from onebox.knative.route.rollout import (
+    Rollout,
+    next_step_s,
+    plan_rollout,
+    render_rollout,
+    rollout_duration_s,
+    split_traffic,
+)
 from onebox.knative.route.traffic import DEFAULT_TARGET, BadTarget, Lookup, RevisionTarget, Traffic, resolve_traffic
 from onebox.knative.route.virtual_service import build_virtual_service
 from onebox.knative.settings import ServingSettings
@@ -28,6 +36,7 @@ CERTIFICATE_PROVISIONED = "CertificateProvisioned"
 LOCAL_GATEWAY = f"knative-local-gateway.istio-system.{LOCAL_DOMAIN}"
 """What the placeholder Services are another name for: the gateway that only this machine sees."""
 _GATEWAY_SERVICE_PORT = 80
+_ROLLING = "A gradual rollout of the latest revision(s) is in progress."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,8 @@ class RouteSnapshot:
     """Whether the gateway serves the VirtualService as it is stored."""
     refusal: str
     """Why the gateway will not serve it; empty where it has nothing against it."""
+    rollout: Rollout = ()
+    """How far traffic was moved to new revisions, as the stored VirtualService has it."""
     now_s: float
 
 
@@ -64,6 +75,8 @@ def plan_route(snapshot: RouteSnapshot) -> Plan:
         conditions.mark(ALL_TRAFFIC_ASSIGNED, traffic.status, traffic.reason, traffic.message)
         return Plan(keep_children=True, status=_status(route, conditions, fields))
     conditions.mark_true(ALL_TRAFFIC_ASSIGNED)
+    rollout = _rollout(snapshot, traffic)
+    traffic = split_traffic(traffic, rollout, snapshot.revisions)
     fields["address"] = {"url": names.address()}
     fields["traffic"] = [_listed(target, names) for target in traffic.listed]
     placeholders = list(_placeholders(traffic, names))
@@ -71,12 +84,28 @@ def plan_route(snapshot: RouteSnapshot) -> Plan:
         return _not_owned(route, conditions, fields, taken)
     conditions.mark_true(CERTIFICATE_PROVISIONED, "TLSNotEnabled", "external-domain-tls is not enabled")
     _mark_ingress(conditions, live=snapshot.live, refusal=snapshot.refusal)
-    virtual_service = build_virtual_service(route, build_rules(traffic, names), build_tag_hosts(traffic, names))
+    if snapshot.live and not all(item.is_done for item in rollout):
+        conditions.mark_unknown(INGRESS_READY, "RolloutInProgress", _ROLLING)
+    virtual_service = build_virtual_service(
+        route, build_rules(traffic, names), build_tag_hosts(traffic, names), rollout=render_rollout(rollout)
+    )
     children = (
         Child(resource=VIRTUAL_SERVICES, manifest=virtual_service),
         *(Child(resource=SERVICES, manifest=manifest) for manifest in placeholders),
     )
-    return Plan(children=children, status=_status(route, conditions, fields))
+    wait_s = next_step_s(rollout, snapshot.now_s)
+    return Plan(children=children, status=_status(route, conditions, fields), requeue_after_s=wait_s)
+
+
+def _rollout(snapshot: RouteSnapshot, traffic: Traffic) -> Rollout:
+    return plan_rollout(
+        traffic,
+        snapshot.rollout,
+        duration_s=rollout_duration_s(snapshot.route, snapshot.settings.network.rollout_duration_s),
+        live=snapshot.live,
+        revisions=snapshot.revisions,
+        now_s=snapshot.now_s,
+    )
 
 
 def _conditions(snapshot: RouteSnapshot) -> LivingConditions:

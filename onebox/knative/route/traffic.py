@@ -39,6 +39,8 @@ class RevisionTarget:
     """Whether the target follows the newest ready revision, and with it which one it is."""
     port: int
     """Of the revision's public Service."""
+    configuration: str = ""
+    """The Configuration whose newest ready revision it follows; empty where it follows none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ def resolve_traffic(
     names = {DEFAULT_TARGET: found, **{target.tag: [target] for target in found if target.tag}}
     return Traffic(
         listed=_merged(found, by_tag=True),
-        targets={name: _whole(_merged(targets, by_tag=False)) for name, targets in names.items()},
+        targets={name: _whole(merge_targets(targets)) for name, targets in names.items()},
     )
 
 
@@ -97,7 +99,7 @@ def _resolve(
     revision = revisions.get(latest)
     if revision is None:
         return _missing("Revision", latest)
-    return _target_of(target, revision)
+    return _target_of(target, revision, configuration=name)
 
 
 def _resolve_revision(
@@ -122,7 +124,7 @@ def _resolve_revision(
     return _target_of(target, revision)
 
 
-def _target_of(target: TrafficTarget, revision: Revision) -> RevisionTarget | BadTarget:
+def _target_of(target: TrafficTarget, revision: Revision, *, configuration: str = "") -> RevisionTarget | BadTarget:
     if not is_ready(revision):
         return _unready_revision(revision)
     return RevisionTarget(
@@ -131,6 +133,7 @@ def _target_of(target: TrafficTarget, revision: Revision) -> RevisionTarget | Ba
         percent=target.percent or 0,
         latest=bool(target.latestRevision),
         port=service_port(revision),
+        configuration=configuration,
     )
 
 
@@ -152,6 +155,11 @@ def _unready_revision(revision: Revision) -> BadTarget:
     if ready is not None and ready.status == FALSE:
         return BadTarget(status=FALSE, reason="RevisionMissing", message=f'Revision "{name}" failed to become ready.')
     return BadTarget(status=UNKNOWN, reason="RevisionMissing", message=f'Revision "{name}" is not yet ready.')
+
+
+def merge_targets(targets: Iterable[RevisionTarget]) -> tuple[RevisionTarget, ...]:
+    """Targets of one name that lead to the same revision, as one with their percents added."""
+    return _merged(targets, by_tag=False)
 
 
 def _merged(targets: Iterable[RevisionTarget], *, by_tag: bool) -> tuple[RevisionTarget, ...]:

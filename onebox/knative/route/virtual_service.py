@@ -17,7 +17,13 @@ from controller.api.meta import owner_reference
 from controller.base.json import JsonObject
 from controller.base.names import NAMESPACE_HEADER, REVISION_HEADER
 from onebox.knative.metadata import passed_on
-from onebox.knative.names import INGRESS_CLASS_ANNOTATION, INGRESS_LABEL, TAG_TO_HOST_ANNOTATION, virtual_service_name
+from onebox.knative.names import (
+    INGRESS_CLASS_ANNOTATION,
+    INGRESS_LABEL,
+    ROLLOUT_ANNOTATION,
+    TAG_TO_HOST_ANNOTATION,
+    virtual_service_name,
+)
 from onebox.knative.route.domains import Visibility, distinct_prefixes
 from onebox.knative.route.ingress import Rule, Split, rules_digest
 from onebox.knative.settings.domain import LOCAL_DOMAIN
@@ -31,10 +37,12 @@ HASH_HEADER = "K-Network-Hash"
 _HASH_OVERRIDE = "override"
 
 
-def build_virtual_service(route: Route, rules: tuple[Rule, ...], tag_hosts: Mapping[str, list[str]]) -> JsonObject:
-    """The manifest of `<route>-ingress`."""
+def build_virtual_service(
+    route: Route, rules: tuple[Rule, ...], tag_hosts: Mapping[str, list[str]], *, rollout: str
+) -> JsonObject:
+    """The manifest of `<route>-ingress`; `rollout`: how far traffic was moved to new revisions."""
     meta = route.metadata
-    annotations = {INGRESS_CLASS_ANNOTATION: INGRESS_CLASS, **passed_on(meta.annotations)}
+    annotations = {INGRESS_CLASS_ANNOTATION: INGRESS_CLASS, **passed_on(meta.annotations), ROLLOUT_ANNOTATION: rollout}
     if tag_hosts:
         annotations[TAG_TO_HOST_ANNOTATION] = orjson.dumps(tag_hosts).decode()
     digest = rules_digest(rules, meta.namespace, meta.name)

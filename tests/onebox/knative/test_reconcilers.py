@@ -119,6 +119,28 @@ async def test_an_update_moves_traffic_when_the_new_revision_is_ready(box: Knati
     await eventually("the old revision is in reserve", in_reserve)
 
 
+async def test_an_update_with_a_rollout_duration_moves_traffic_in_steps(box: KnativeBox) -> None:
+    await box.serve("plain", "plain-00001")
+    slowly = {"metadata": {"annotations": {"serving.knative.dev/rollout-duration": "5s"}}}
+    await box.client.patch(KNATIVE_SERVICES, "plain", "default", slowly)
+    await box.apply("plain", image="app:2")
+    await box.make_ready("plain-00002")
+    seen: list[int] = []
+
+    async def moved() -> bool:
+        now = weights(await box.get(VIRTUAL_SERVICES, "plain-ingress")).get("plain-00002", 0)
+        if now not in seen:
+            seen.append(now)
+        return now == 100
+
+    await eventually("all traffic has moved", moved)
+    assert seen == sorted(seen)
+    assert 1 in seen
+    assert any(1 < share < 100 for share in seen)
+    found = await box.until(KNATIVE_SERVICES, "plain", Ready="True")
+    assert found["status"]["traffic"] == [{"revisionName": "plain-00002", "percent": 100, "latestRevision": True}]
+
+
 async def test_a_failing_update_takes_nothing_away(box: KnativeBox) -> None:
     await box.serve("plain", "plain-00001")
     await box.apply("plain", image="app:2")

@@ -37,7 +37,7 @@ DEPLOYMENT_DIFFERENCES = {
 SERVICE_DIFFERENCES = {
     r"status.*": "the API server's",
     r"metadata\.uid": FILLED_IN_BY_THE_API_SERVER,
-    r"metadata\.ownerReferences\[0\]\.(apiVersion|kind)": "the revision owns it: requests have a way before the ServerlessService is written",
+    r"metadata\.ownerReferences\[0\]\.(apiVersion|kind)": "the revision owns it: requests need it before the others",
     r"spec\.(clusterIP|clusterIPs|internalTrafficPolicy|ipFamilies|ipFamilyPolicy)": FILLED_IN_BY_THE_API_SERVER,
     r"spec\.(sessionAffinity|type)": FILLED_IN_BY_THE_API_SERVER,
 }

@@ -44,7 +44,7 @@ def pinned(name: str, percent: int, tag: str = "") -> dict[str, Any]:
 
 def test_a_configuration_means_its_latest_ready_revision() -> None:
     (target,) = good({**LATEST, "percent": 100}).listed
-    assert target == RevisionTarget(revision="svc-2", tag="", percent=100, latest=True, port=80)
+    assert target == RevisionTarget(revision="svc-2", tag="", percent=100, latest=True, port=80, configuration="svc")
 
 
 def test_a_split_keeps_its_shares() -> None:
