@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from ladle.errors import StorageUnavailable
 from runtimes.storage.objects import Changed, RemoteFile, Source
 from runtimes.storage.uri import AccessDenied, BadSetting, BadUri, NoSuchSource, StorageUri, WrongContent
-from runtimes.storage.web_request import CarefulRedirects, basic_authorization, trusted_certificates
+from runtimes.storage.web_request import CarefulRedirects, basic_authorization
 
 TIMEOUT_S = 30.0
 """Of the connection and of each read; KServe's timeout."""
@@ -44,19 +44,17 @@ def open_source(uri: StorageUri, env: Mapping[str, str]) -> Source:
     """The file at the URI. BadUri where it names none."""
     name = _file_name(uri.location)
     url, credentials = basic_authorization(_sendable(uri.location))
-    return WebSource(url, name, {**credentials, **_headers_for(uri.location, env)}, env)
+    return WebSource(url, name, {**credentials, **_headers_for(uri.location, env)})
 
 
 class WebSource:
     """One file. The answer to the question what it is goes on to be its first bytes."""
 
-    def __init__(self, url: str, name: str, headers: Mapping[str, str], env: Mapping[str, str]) -> None:
+    def __init__(self, url: str, name: str, headers: Mapping[str, str]) -> None:
         self._url = url
         self._name = name
         self._headers = {"Accept-Encoding": "identity", "User-Agent": "ladle-storage", **headers}
-        secure = url.startswith("https:")
-        handlers = [urllib.request.HTTPSHandler(context=trusted_certificates(env))] if secure else []
-        self._opener = urllib.request.build_opener(CarefulRedirects(headers), *handlers)
+        self._opener = urllib.request.build_opener(CarefulRedirects(headers))
         self._lock = threading.Lock()
         self._opened: Any = None
         """The answer that `list` got, until somebody reads it."""

@@ -1,22 +1,13 @@
-"""How requests to web servers are made: who is trusted, and where credentials go."""
+"""Where credentials go in requests to web servers, and where not."""
 
 from __future__ import annotations
 
 import base64
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
-
-from ladle.log import get_logger
-
-_BUNDLE_NAME = "cabundle.crt"
-"""File that KServe mounts from the ConfigMap of `caBundleConfigMapName`."""
-
-log = get_logger("runtimes.storage")
 
 
 class CarefulRedirects(urllib.request.HTTPRedirectHandler):
@@ -46,16 +37,3 @@ def basic_authorization(url: str) -> tuple[str, dict[str, str]]:
     user, _, host = parts.netloc.rpartition("@")
     header = base64.b64encode(unquote(user).encode()).decode()
     return urlunsplit(parts._replace(netloc=host)), {"Authorization": f"Basic {header}"}
-
-
-def trusted_certificates(env: Mapping[str, str]) -> ssl.SSLContext:
-    """The system's authorities (or those of SSL_CERT_FILE), and those of the bundle that KServe mounts."""
-    context = ssl.create_default_context()
-    if not env.get("CA_BUNDLE_CONFIGMAP_NAME"):
-        return context
-    bundle = Path(env.get("CA_BUNDLE_VOLUME_MOUNT_POINT", "")) / _BUNDLE_NAME
-    if bundle.is_file():
-        context.load_verify_locations(bundle)
-    else:  # As KServe: the server may do without.
-        log.warning("CA bundle is not there", path=str(bundle), config_map=env["CA_BUNDLE_CONFIGMAP_NAME"])
-    return context
