@@ -84,7 +84,7 @@ CASES = {
 
 
 def main() -> None:
-    print("| model | ordinary process, ms | forked, ms | template, MiB | forked server's own, MiB |")
+    print("| model | ordinary process, ms | forked, ms | template, MiB | forked server (proportional), MiB |")
     print("|---|---|---|---|---|")
     for name, case in CASES.items():
         if importlib.util.find_spec(case.library) is None:
