@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.e2e.box import Box
+from tests.runtimes.processes import KSERVE_PYTHON, ROOT, needs_kserve
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -110,3 +111,15 @@ def test_a_knative_service_with_a_command(box: Box, tmp_path: Path) -> None:
     assert ask(url, "GET", "/missing")[0] == 404
     box.client.request("DELETE", path)
     wait_for("no process left", lambda: not [pod for pod, _ in box.containers() if pod.startswith("files-")])
+
+
+@needs_kserve
+def test_a_script_written_for_kserve_runs_unchanged(box: Box) -> None:
+    script = ROOT / "tests" / "runtimes" / "kserve_scripts" / "models.py"
+    flags = ["--kserve", str(script), "--model_name=scripted", "--enable_grpc=false"]
+    # The interpreter is another environment's, which has what Ladle needs but not Ladle.
+    command = ["env", f"PYTHONPATH={ROOT}", KSERVE_PYTHON, "-m", "runtimes.pyserver", *flags]
+    box.client.apply(custom("scripted", command, {"LADLE_HOST": "127.0.0.1"}))
+    url = box.client.wait_ready("scripted", timeout_s=90)["status"]["url"]
+    assert predict(url, "scripted", [[1, 2], [3, 4]]) == {"predictions": [[2, 4], [6, 8]]}
+    box.client.delete("scripted")
