@@ -21,7 +21,8 @@ from ladle.log import get_logger
 from ladle.server.access_log import AccessLog
 from ladle.server.admin import AdminHandler, StatsReporter
 from ladle.server.batcher import Batcher
-from ladle.server.data_plane import DataPlane
+from ladle.server.data_plane import DataPlane, server_version
+from ladle.server.docs.pages import DocsPages
 from ladle.server.execution import Runner
 from ladle.server.http.application import Application, Dispatcher, Handler
 from ladle.server.http.messages import Request, Response
@@ -170,7 +171,9 @@ class ModelServer:
         self._router = RestRouter(self.data_plane, clock=clock, metrics=self.metrics)
         self._probe_path = _probe_path(options.queue.readiness_probe)
         self._access_log = AccessLog(clock) if options.access_log else None
-        handler: Handler = self._router if self._access_log is None else self._access_log.timed(self._router)
+        handler: Handler = DocsPages(self._router, server_version()) if options.docs else self._router
+        if self._access_log is not None:
+            handler = self._access_log.timed(handler)
         self.queue_proxy = QueueProxy(handler, self._ready, tasks=tasks, settings=options.queue, clock=clock)
         guarded: Application = (
             self.queue_proxy if self._access_log is None else self._access_log.around(self.queue_proxy)

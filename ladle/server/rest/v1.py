@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine
 from typing import Any
 
@@ -18,6 +19,14 @@ from ladle.server.repository import ServedModel
 from ladle.server.response_headers import model_content_type, model_headers
 from ladle.server.rest.answers import json_answer
 from ladle.server.rest.bodies import TextHeaders, compressed, decoded_body, is_json
+from ladle.server.rest.cloud_events import (
+    Event,
+    EventSettings,
+    event_answer,
+    is_event,
+    read_event,
+    request_within,
+)
 
 _EVENT_STREAM = b"text/event-stream"
 
@@ -28,6 +37,7 @@ class V1:
     def __init__(self, data_plane: DataPlane, *, clock: Clock) -> None:
         self._data_plane = data_plane
         self._clock = clock
+        self._events = EventSettings.from_environment(os.environ)
 
     def models(self) -> Response:
         return json_answer({"models": self._data_plane.repository.names()})
@@ -40,6 +50,21 @@ class V1:
 
     def infer(self, request: Request, name: str, verb: str) -> Answer:
         """`verb` is predict or explain."""
+        return self._infer_event(request, name, verb) if is_event(request) else self._infer(request, name, verb)
+
+    def _infer_event(self, request: Request, name: str, verb: str) -> Answer:
+        event = read_event(request, bytes(decoded_body(request)))
+        answer = self._infer(request_within(event, request), name, verb)
+        return self._answer_later(answer, event, name) if is_later(answer) else self._answer(answer, event, name)
+
+    async def _answer_later(self, answer: Coroutine[Any, Any, Response], event: Event, name: str) -> Response:
+        return self._answer(await answer, event, name)
+
+    def _answer(self, response: Answer, event: Event, name: str) -> Response:
+        assert isinstance(response, Response), "told apart by the callers"
+        return event_answer(response, event, name, settings=self._events, wall_s=self._clock.wall_s())
+
+    def _infer(self, request: Request, name: str, verb: str) -> Answer:
         served = self._data_plane.repository.find_ready(name)
         began_s = self._clock.monotonic_s()
         if served.batcher is not None and verb == "predict":
