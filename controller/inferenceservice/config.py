@@ -70,6 +70,19 @@ class StorageInitializerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """The container that batches and logs requests."""
+
+    image: str = "kserve/agent:latest"
+    cpu_request: str = "100m"
+    cpu_limit: str = "1"
+    memory_request: str = "100Mi"
+    memory_limit: str = "1Gi"
+    default_log_url: str = "http://default-broker"
+    """Where a logger sends its events that names no place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class S3Defaults:
     """What holds for S3 where neither the secret nor its annotations say otherwise; "" says nothing."""
 
@@ -108,6 +121,7 @@ class Settings:
     ingress: IngressSettings = IngressSettings()
     storage_initializer: StorageInitializerSettings = StorageInitializerSettings()
     credentials: CredentialSettings = CredentialSettings()
+    agent: AgentSettings = AgentSettings()
     art_image: str = "kserve/art-explainer"
     annotations_disallowed: frozenset[str] = frozenset(_ANNOTATIONS_DISALLOWED)
     labels_disallowed: frozenset[str] = frozenset(_LABELS_DISALLOWED)
@@ -132,6 +146,7 @@ def parse_settings(kserve: ConfigMap | None, knative: Mapping[str, ConfigMap]) -
         ingress=_parse_ingress(_section(data, "ingress")),
         storage_initializer=_parse_storage_initializer(_section(data, "storageInitializer")),
         credentials=_parse_credentials(data),
+        agent=_parse_agent(_section(data, "agent"), _section(data, "logger")),
         art_image=str(_section(_section(data, "explainers"), "art").get("image") or Settings().art_image),
         annotations_disallowed=frozenset(
             (*_ANNOTATIONS_DISALLOWED, *_strings(disallowed, "serviceAnnotationDisallowedList"))
@@ -191,6 +206,18 @@ def _parse_storage_initializer(section: JsonObject) -> StorageInitializerSetting
         memory_request=str(section.get("memoryRequest") or shipped.memory_request),
         memory_limit=str(section.get("memoryLimit") or shipped.memory_limit),
         ca_bundle_config_map=str(section.get("caBundleConfigMapName") or ""),
+    )
+
+
+def _parse_agent(section: JsonObject, logger: JsonObject) -> AgentSettings:
+    shipped = AgentSettings()
+    return AgentSettings(
+        image=str(section.get("image") or shipped.image),
+        cpu_request=str(section.get("cpuRequest") or shipped.cpu_request),
+        cpu_limit=str(section.get("cpuLimit") or shipped.cpu_limit),
+        memory_request=str(section.get("memoryRequest") or shipped.memory_request),
+        memory_limit=str(section.get("memoryLimit") or shipped.memory_limit),
+        default_log_url=str(logger.get("defaultUrl") or shipped.default_log_url),
     )
 
 

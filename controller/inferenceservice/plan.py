@@ -14,6 +14,7 @@ from controller.api.validation import mode_of
 from controller.base.errors import UserError
 from controller.base.names import ISVC_FINALIZER
 from controller.inferenceservice.ca_bundle import build_ca_bundle
+from controller.inferenceservice.children.agent import add_agent
 from controller.inferenceservice.children.ingress import build_external_name_service, build_virtual_service
 from controller.inferenceservice.children.knative_service import build_knative_service
 from controller.inferenceservice.children.pods import (
@@ -149,6 +150,7 @@ def _knative_service(
         settings=snapshot.settings,
         storage_containers=snapshot.storage_containers,
     )
+    pod = add_agent(pod, component, snapshot.settings.agent)
     return build_knative_service(
         service,
         component,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from controller.base.errors import UserError
 from onebox.home import Home
+from onebox.node.agents import agent_of, component_port, component_probe, is_agent
 from onebox.node.environment import CONFIG_ERROR, Surroundings, build_environment, expand, thread_limits
 from onebox.node.images import (
     PROXY_MODULE,
@@ -130,12 +131,19 @@ def _program(context: PodContext, container: Container, role: Role) -> tuple[tup
         case Role.RUNTIME:
             runtime = runtime_of(container)
             assert runtime is not None
-            return container.args, runtime.module, runtime.template
+            inside = _agent_arguments(context.pod) if container is embedding_container(context.pod) else ()
+            return (*container.args, *inside), runtime.module, runtime.template
         case Role.PROXY:
-            return container.args, PROXY_MODULE, ""
+            return (*container.args, *_agent_arguments(context.pod)), PROXY_MODULE, ""
         case _:
             command = container.command or mapped_command(container.image, context.commands)
             return (*command, *container.args), "", ""
+
+
+def _agent_arguments(pod: Pod) -> tuple[str, ...]:
+    """Our servers and the queue-proxy understand the flags of KServe's agent, and do its work."""
+    agent = agent_of(pod)
+    return agent.args if agent is not None else ()
 
 
 def _fixed_variables(context: PodContext, start: Start, role: Role) -> dict[str, str]:
@@ -153,7 +161,8 @@ def _fixed_variables(context: PodContext, start: Start, role: Role) -> dict[str,
     elif role is Role.RUNTIME and container in pod.containers:
         fixed |= _runtime_ports(context, container)
     if _serves(pod, container) and role is not Role.PROXY:
-        fixed["PORT"] = str(context.ports.get(user_port(container), user_port(container)))
+        port = _port_behind(pod, container)
+        fixed["PORT"] = str(context.ports.get(port, port))
     return fixed
 
 
@@ -161,7 +170,9 @@ def _serves(pod: Pod, container: Container) -> bool:
     """Whether the container is told a port: it names one, or none does and it is the first."""
     if container not in pod.containers:
         return False
-    named = any(other.ports for other in pod.containers if other.name != QUEUE_PROXY)
+    if is_agent(container):
+        return False
+    named = any(other.ports for other in pod.containers if other.name != QUEUE_PROXY and not is_agent(other))
     return bool(container.ports) if named else container is pod.containers[0]
 
 
@@ -169,7 +180,7 @@ def _proxy_ports(context: PodContext) -> dict[str, str]:
     served = next(
         (container for container in context.pod.containers if _is_user_container(context.pod, container)), None
     )
-    behind = user_port(served) if served else DEFAULT_USER_PORT
+    behind = _port_behind(context.pod, served) if served else DEFAULT_USER_PORT
     variables = {
         "LADLE_HTTP_PORT": str(context.ports[DATA_PORT]),
         "LADLE_ADMIN_PORT": str(context.ports[STATS_PORT]),
@@ -177,7 +188,16 @@ def _proxy_ports(context: PodContext) -> dict[str, str]:
     }
     if H2C_PORT in context.ports:
         variables["LADLE_GRPC_PORT"] = str(context.ports[H2C_PORT])
+    agent = agent_of(context.pod)
+    if agent is not None:  # Knative's probe asks the agent, whose own asks the container.
+        variables[_PROBE_VARIABLE] = component_probe(agent)
     return variables
+
+
+def _port_behind(pod: Pod, container: Container) -> int:
+    """The port that the container serves on: behind KServe's agent it names none itself."""
+    agent = agent_of(pod)
+    return user_port(container) if agent is None or container.ports else component_port(agent)
 
 
 def _is_user_container(pod: Pod, container: Container) -> bool:

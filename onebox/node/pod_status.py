@@ -9,14 +9,14 @@ from typing import Any
 from controller.base.json import JsonObject, JsonView
 from onebox.node.decide import Observed, is_finished, restarts
 from onebox.node.environment import POD_IP
-from onebox.node.images import Role, embedding_container, role_of
+from onebox.node.images import host_of
 from onebox.node.spec import Container, Pod
 from onebox.node.state import ContainerRecord, Ended, PodRecord, Stage, Waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerView:
-    """One container with everything that its status is made of; a queue-proxy inside a runtime shares the runtime's."""
+    """One container with everything that its status is made of; one inside of another's process shares the other's entry."""
 
     container: Container
     entry: ContainerRecord
@@ -36,11 +36,10 @@ class ContainerView:
 
 def container_views(pod: Pod, record: PodRecord, observed: Mapping[str, Observed]) -> tuple[ContainerView, ...]:
     """Init containers first, each list in the order of the spec."""
-    host = embedding_container(pod)
     views = []
     for container in pod.all_containers:
-        embedded = role_of(pod, container, {}) is Role.EMBEDDED and host is not None
-        entry = record.container(host.name if embedded and host else container.name)
+        host = host_of(pod, container) or container
+        entry = record.container(host.name)
         seen = observed.get(container.name, Observed())
         views.append(ContainerView(container=container, entry=entry, seen=seen, init=container in pod.init_containers))
     return tuple(views)

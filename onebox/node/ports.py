@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterable, Mapping
 
 from controller.base.errors import TransientError
+from onebox.node.agents import agent_of, component_port
 from onebox.node.images import embedding_container
 from onebox.node.probe_spec import GrpcCheck, Handler, HttpGet, TcpSocket
 from onebox.node.spec import Container, Pod
@@ -68,6 +69,8 @@ def _is_free(port: int) -> bool:
 def wanted_ports(pod: Pod) -> tuple[int, ...]:
     """The container ports of a pod that need a port on this machine, each once."""
     ports = dict.fromkeys(port.number for container in pod.all_containers for port in container.ports)
+    if (agent := agent_of(pod)) is not None:
+        ports[component_port(agent)] = None  # Of a container that names none, since Knative allows one port only.
     if pod.has_queue_proxy:
         ports |= dict.fromkeys((DATA_PORT, STATS_PORT))
     else:
@@ -86,16 +89,20 @@ def allocate(pod: Pod, pool: PortPool) -> dict[int, int]:
 
 
 def _aliases(pod: Pod) -> dict[int, int]:
-    """The server port of a runtime with the queue-proxy inside is the queue-proxy's: nothing listens behind it."""
-    container = embedding_container(pod)
+    """The server port of a runtime with the queue-proxy inside is the queue-proxy's: nothing listens behind it. So is the
+    port of KServe's agent, which is inside of one of the two."""
+    container, agent = embedding_container(pod), agent_of(pod)
+    inside = dict.fromkeys((port.number for port in agent.ports), DATA_PORT) if agent and pod.has_queue_proxy else {}
     if container is None:
-        return {}
+        return inside
+    if agent is not None:
+        inside[component_port(agent)] = DATA_PORT
     wanted = wanted_ports(pod)
     own = {
         port.number: H2C_PORT if _speaks_h2c(port.name) and H2C_PORT in wanted else DATA_PORT
         for port in container.ports
     }
-    return {port: target for port, target in own.items() if port != target}
+    return {port: target for port, target in (inside | own).items() if port != target}
 
 
 def _speaks_h2c(name: str) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from onebox.node.images import Role, embedding_container, is_queue_proxy, role_of
+from onebox.node.images import Role, embedding_container, host_of, role_of
 from onebox.node.launch_spec import LaunchSpec
 from onebox.node.logs import read_termination_message
 from onebox.node.machine import Machine
@@ -58,8 +58,8 @@ class RunWatch:
 
     @property
     def probed(self) -> tuple[Container, ...]:
-        """The containers that live in this process: its own, and the queue-proxy where that is inside."""
-        embedded = filter(is_queue_proxy, self._pod.containers) if self._embedding else ()
+        """The containers that live in this process: its own, and those that are inside of it."""
+        embedded = (other for other in self._pod.containers if host_of(self._pod, other) is self._container)
         return (self._container, *embedded)
 
     async def run(self, healths: Mapping[str, Health], on_health: Callable[[str, Health], None]) -> RunEnd:

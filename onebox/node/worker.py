@@ -33,7 +33,7 @@ from onebox.node.decide import (
     restarts,
 )
 from onebox.node.environment import CONFIG_ERROR
-from onebox.node.images import embedding_container, is_queue_proxy
+from onebox.node.images import host_of
 from onebox.node.launch_spec import LaunchSpec, Start, build_bare_launch, build_launch
 from onebox.node.launcher import StartError
 from onebox.node.logs import PodLogs
@@ -189,8 +189,8 @@ class PodWorker:
         self._save(self._record.with_container(container.name, entry))
         pid, restarts = process.identity.pid, entry.restarts
         log.info("started", pod=self._name, container=container.name, pid=pid, restarts=restarts)
-        if embedding_container(self._pod) is container:
-            for other in filter(is_queue_proxy, self._pod.containers):
+        for other in self._pod.containers:
+            if host_of(self._pod, other) is container:
                 self._logs.alias(other.name, container.name)
         self._follow(container, process, spec, {})
 

@@ -22,7 +22,9 @@ Objects = list[dict[str, Any]]
 GOLDEN = SHARED / "golden/kserve"
 pytestmark = pytest.mark.skipif(not GOLDEN.exists(), reason="the reference recordings are not here")
 
-_AGENT = ("containers.agent",)
+_AGENT = ("containers.agent.env", "containers.agent.ports", 'template.spec.readinessProbe: extra: {"agent"')
+"""The agent stands in the Knative Service, where its port can have no name and its probe is seen; KServe's webhook copies the
+queue-proxy's environment into it, of which it needs the probe alone."""
 _RENAMED_PORT = ("containers.kserve-container.ports", "containers.transformer-container.ports")
 """Knative renames the port in the pod; in the Knative Service it is KServe's."""
 _BLOCKED = ("PredictorReady", "conditions.Ready", "lastFailureInfo", "targetModelState", "transitionStatus")
