@@ -50,11 +50,11 @@ sys.exit(serve(Obedient("m"), Obedient("n"), options=ServerOptions.parse(sys.arg
 class FleetProcess:
     """The parent; files in its directory tell the models what to do."""
 
-    def __init__(self, directory: Path, workers: int, **env: str) -> None:
+    def __init__(self, directory: Path, workers: int, *, script: str = SERVER, **env: str) -> None:
         self.directory = directory
         self.port, self.admin_port, self.grpc_port = free_port(), free_port(), free_port()
         ports = {"HTTP": self.port, "ADMIN": self.admin_port, "GRPC": self.grpc_port}
-        (directory / "server.py").write_text(SERVER)
+        (directory / "server.py").write_text(script)
         self.log = directory / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
