@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 from pathlib import Path
 
 from ladle.clock import SystemClock
 from ladle.errors import TransientError, UserError
 from ladle.log import get_logger
 from ladle.server.termination import write_last_words
-from runtimes.storage.ca_bundle import mounted_authorities
 from runtimes.storage.schemes import fetch
 from runtimes.storage.uri import printable
 
@@ -23,8 +24,17 @@ def main(argv: Sequence[str]) -> int:
     if not argv or len(argv) % 2:
         write_last_words("usage: python -m runtimes.storage SOURCE DESTINATION [SOURCE DESTINATION ...]")
         return 2
-    with mounted_authorities(os.environ):
+    with _trusting():
         return _fetch_all(list(zip(argv[::2], argv[1::2], strict=True)))
+
+
+def _trusting() -> AbstractContextManager[None]:
+    """The certificate authorities that are mounted, for the block."""
+    if not os.environ.get("CA_BUNDLE_CONFIGMAP_NAME"):
+        return nullcontext()
+    # Not at the top: TLS takes longer to import than a local model to be in place.
+    trusting: AbstractContextManager[None] = import_module("runtimes.storage.ca_bundle").mounted_authorities(os.environ)
+    return trusting
 
 
 def _fetch_all(wanted: Sequence[tuple[str, str]]) -> int:
