@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 
 from onebox.knative.route.domains import RouteNames, Visibility, expanded_hosts
 from onebox.knative.route.traffic import RevisionTarget, Traffic
+
+TAG_HEADER = "Knative-Serving-Tag"
+DEFAULT_ROUTE_HEADER = "Knative-Serving-Default-Route"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +33,19 @@ class Rule:
     hosts: tuple[str, ...]
     visibility: Visibility
     splits: tuple[Split, ...]
+    tag: str = ""
+    """Only for requests whose header names this tag; empty for all."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """What requests get set on their way."""
 
 
-def build_rules(traffic: Traffic, names: RouteNames) -> tuple[Rule, ...]:
-    """For each target, sorted, one rule for inside, and one for outside unless the target is closed to it."""
-    return tuple(_rules(traffic, names))
+def build_rules(traffic: Traffic, names: RouteNames, *, by_tag_header: bool = False) -> tuple[Rule, ...]:
+    """For each target, sorted, one rule for inside, and one for outside unless the target is closed to it.
+
+    `by_tag_header`: the main hosts lead to a tag's revision where a request names it, and the request learns what was
+    chosen (config-features: tag-header-based-routing).
+    """
+    return tuple(_rules(traffic, names, by_tag_header))
 
 
 def rules_digest(rules: tuple[Rule, ...], namespace: str, name: str) -> str:
@@ -52,13 +63,29 @@ def build_tag_hosts(traffic: Traffic, names: RouteNames) -> dict[str, list[str]]
     }
 
 
-def _rules(traffic: Traffic, names: RouteNames) -> Iterator[Rule]:
+def _rules(traffic: Traffic, names: RouteNames, by_tag_header: bool) -> Iterator[Rule]:
     for target in sorted(traffic.targets):
-        splits = tuple(_split(found) for found in traffic.targets[target] if found.percent)
         for visibility in _seen_by(target, names):
             host = names.host(target, visibility)
-            hosts = expanded_hosts([host]) if visibility is Visibility.LOCAL else [host]
-            yield Rule(hosts=tuple(hosts), visibility=visibility, splits=splits)
+            hosts = tuple(expanded_hosts([host])) if visibility is Visibility.LOCAL else (host,)
+            rule = Rule(hosts=hosts, visibility=visibility, splits=_splits(traffic, target))
+            if not by_tag_header:
+                yield rule
+            elif target:
+                yield replace(rule, headers=((TAG_HEADER, target),))
+            else:
+                yield from _rules_by_header(rule, traffic, names)
+                yield replace(rule, headers=((DEFAULT_ROUTE_HEADER, "true"),))
+
+
+def _rules_by_header(rule: Rule, traffic: Traffic, names: RouteNames) -> Iterator[Rule]:
+    for tag in sorted(filter(None, traffic.targets)):
+        if rule.visibility in _seen_by(tag, names):  # What is closed to the outside cannot be had there by a header.
+            yield replace(rule, splits=_splits(traffic, tag), tag=tag)
+
+
+def _splits(traffic: Traffic, target: str) -> tuple[Split, ...]:
+    return tuple(_split(found) for found in traffic.targets[target] if found.percent)
 
 
 def _seen_by(target: str, names: RouteNames) -> tuple[Visibility, ...]:

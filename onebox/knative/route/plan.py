@@ -30,6 +30,7 @@ from onebox.knative.route.traffic import DEFAULT_TARGET, BadTarget, Lookup, Revi
 from onebox.knative.route.virtual_service import build_virtual_service
 from onebox.knative.settings import ServingSettings
 from onebox.knative.settings.domain import LOCAL_DOMAIN
+from onebox.knative.settings.features import Feature
 
 ALL_TRAFFIC_ASSIGNED, INGRESS_READY = "AllTrafficAssigned", "IngressReady"
 CERTIFICATE_PROVISIONED = "CertificateProvisioned"
@@ -86,8 +87,9 @@ def plan_route(snapshot: RouteSnapshot) -> Plan:
     _mark_ingress(conditions, live=snapshot.live, refusal=snapshot.refusal)
     if snapshot.live and not all(item.is_done for item in rollout):
         conditions.mark_unknown(INGRESS_READY, "RolloutInProgress", _ROLLING)
+    rules = build_rules(traffic, names, by_tag_header=snapshot.settings.features.enabled(Feature.TAG_HEADER_ROUTING))
     virtual_service = build_virtual_service(
-        route, build_rules(traffic, names), build_tag_hosts(traffic, names), rollout=render_rollout(rollout)
+        route, rules, build_tag_hosts(traffic, names), rollout=render_rollout(rollout)
     )
     children = (
         Child(resource=VIRTUAL_SERVICES, manifest=virtual_service),

@@ -25,7 +25,7 @@ from onebox.knative.names import (
     virtual_service_name,
 )
 from onebox.knative.route.domains import Visibility, distinct_prefixes
-from onebox.knative.route.ingress import Rule, Split, rules_digest
+from onebox.knative.route.ingress import TAG_HEADER, Rule, Split, rules_digest
 from onebox.knative.settings.domain import LOCAL_DOMAIN
 
 GATEWAYS: Mapping[Visibility, str] = {
@@ -70,17 +70,20 @@ def build_virtual_service(
 
 def _entry(rule: Rule, namespace: str, *, probe: str) -> JsonObject:
     entry: JsonObject = {
-        "match": [_match(prefix, rule.visibility, probe) for prefix in distinct_prefixes(rule.hosts)],
+        "match": [_match(prefix, rule, probe) for prefix in distinct_prefixes(rule.hosts)],
         "route": [_destination(split, namespace) for split in rule.splits],
         "retries": {},
     }
-    return {**entry, "headers": {"request": {"set": {HASH_HEADER: probe}}}} if probe else entry
+    headers = dict(rule.headers) | ({HASH_HEADER: probe} if probe else {})
+    return {**entry, "headers": {"request": {"set": headers}}} if headers else entry
 
 
-def _match(prefix: str, visibility: Visibility, probe: str) -> JsonObject:
+def _match(prefix: str, rule: Rule, probe: str) -> JsonObject:
     # A prefix, so that a host with a port matches as well.
-    match: JsonObject = {"authority": {"prefix": prefix}, "gateways": [GATEWAYS[visibility]]}
-    return {**match, "headers": {HASH_HEADER: {"exact": _HASH_OVERRIDE}}} if probe else match
+    match: JsonObject = {"authority": {"prefix": prefix}, "gateways": [GATEWAYS[rule.visibility]]}
+    headers = {TAG_HEADER: {"exact": rule.tag}} if rule.tag else {}
+    headers |= {HASH_HEADER: {"exact": _HASH_OVERRIDE}} if probe else {}
+    return {**match, "headers": headers} if headers else match
 
 
 def _destination(split: Split, namespace: str) -> JsonObject:

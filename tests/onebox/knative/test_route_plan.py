@@ -207,3 +207,37 @@ def test_marks_stay_while_a_route_is_on_its_way() -> None:
 def test_marks_of_a_route_that_is_gone_go() -> None:
     (patch,) = patches(None, marked=(marked("svc-0", "svc"),))
     assert patch.name == "svc-0"
+
+
+def test_a_header_can_choose_a_tag_where_the_feature_is_on() -> None:
+    features = {"config-domain": {"localhost": ""}, "config-features": {"tag-header-based-routing": "enabled"}}
+    http = manifests(plan(route(*SPLIT), settings=parse_settings(features)), "VirtualService")["svc-ingress"]["spec"][
+        "http"
+    ]
+    plain = [entry for entry in http if "K-Network-Hash" not in str(entry)]
+    seen = [
+        (
+            entry["match"][0]["authority"]["prefix"],
+            entry["match"][0].get("headers", {}).get("Knative-Serving-Tag", {}).get("exact", ""),
+            entry.get("headers", {}).get("request", {}).get("set", {}),
+        )
+        for entry in plain
+    ]
+    assert seen == [
+        ("svc.ns", "v1", {}),
+        ("svc.ns", "", {"Knative-Serving-Default-Route": "true"}),
+        ("svc.ns.localhost", "v1", {}),
+        ("svc.ns.localhost", "", {"Knative-Serving-Default-Route": "true"}),
+        ("v1-svc.ns", "", {"Knative-Serving-Tag": "v1"}),
+        ("v1-svc.ns.localhost", "", {"Knative-Serving-Tag": "v1"}),
+    ]
+
+
+def test_a_tag_that_is_closed_to_the_outside_cannot_be_had_there_by_a_header() -> None:
+    features = {"config-domain": {"localhost": ""}, "config-features": {"tag-header-based-routing": "enabled"}}
+    labels = {"networking.knative.dev/visibility": "cluster-local"}
+    closed = Service.parse({"metadata": meta("v1-svc", owner="Route/svc", labels=labels)})
+    found = plan(route(*SPLIT), settings=parse_settings(features), services={"v1-svc": closed})
+    http = manifests(found, "VirtualService")["svc-ingress"]["spec"]["http"]
+    by_header = [entry["match"][0] for entry in http if "Knative-Serving-Tag" in entry["match"][0].get("headers", {})]
+    assert {match["authority"]["prefix"] for match in by_header} == {"svc.ns"}
