@@ -14,6 +14,7 @@ from controller.base.errors import TransientError
 from onebox.node.agents import agent_of, component_port
 from onebox.node.images import embedding_container
 from onebox.node.probe_spec import GrpcCheck, Handler, HttpGet, TcpSocket
+from onebox.node.predictors import collocated_port
 from onebox.node.spec import Container, Pod
 
 PORTS_ANNOTATION = "onebox.ladle.dev/ports"
@@ -71,6 +72,8 @@ def wanted_ports(pod: Pod) -> tuple[int, ...]:
     ports = dict.fromkeys(port.number for container in pod.all_containers for port in container.ports)
     if (agent := agent_of(pod)) is not None:
         ports[component_port(agent)] = None  # Of a container that names none, since Knative allows one port only.
+    if (beside := collocated_port(pod)) is not None:
+        ports[beside] = None
     if pod.has_queue_proxy:
         ports |= dict.fromkeys((DATA_PORT, STATS_PORT))
     else:
@@ -94,7 +97,9 @@ def _aliases(pod: Pod) -> dict[int, int]:
     container, agent = embedding_container(pod), agent_of(pod)
     inside = dict.fromkeys((port.number for port in agent.ports), DATA_PORT) if agent and pod.has_queue_proxy else {}
     if container is None:
-        return inside
+        # The queue-proxy as a process tells both versions of HTTP apart on one port.
+        h2c = {H2C_PORT: DATA_PORT} if pod.has_queue_proxy and H2C_PORT in wanted_ports(pod) else {}
+        return inside | h2c
     if agent is not None:
         inside[component_port(agent)] = DATA_PORT
     wanted = wanted_ports(pod)

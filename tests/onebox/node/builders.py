@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -93,3 +94,16 @@ def knative_containers(**runtime: Any) -> tuple[JsonObject, JsonObject]:
         },
     }
     return user, proxy
+
+
+def agent(*args: str, port: int = 8080, **fields: Any) -> JsonObject:
+    """KServe's agent as the InferenceService controller writes it and Knative completes it."""
+    probe = {"name": "SERVING_READINESS_PROBE", "value": json.dumps({"httpGet": {"path": "/ready", "port": port}})}
+    return {
+        "name": "agent",
+        "image": "kserve/agent:latest",
+        "args": [*args, "--component-port", str(port)],
+        "ports": [{"containerPort": 9081, "name": "user-port"}],
+        "env": [probe, {"name": "PORT", "value": "9081"}],
+        **fields,
+    }

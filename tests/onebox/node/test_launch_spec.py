@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from controller.base.errors import UserError
 from onebox.node.environment import Surroundings
+from onebox.node.images import Role, host_of, role_of
 from onebox.node.launch_spec import LaunchSpec, Places, PodContext, Start, build_launch, rewrite_probe_port
 from onebox.node.spec import Pod
-from tests.onebox.node.builders import container, knative_containers, pod
+from tests.onebox.node.builders import agent, container, knative_containers, pod
 
 PORTS = {8080: 20001, 8012: 20002, 9090: 20003}
 AROUND = Surroundings(objects={}, cpus=4, memory_bytes=2**30)
@@ -82,6 +83,43 @@ def test_its_queue_proxy_is_told_where_it_is() -> None:
     assert {"USER_PORT": "20001", "LADLE_HTTP_PORT": "20002", "LADLE_ADMIN_PORT": "20003"}.items() <= spec.env.items()
     assert json.loads(spec.env["SERVING_READINESS_PROBE"])["tcpSocket"]["port"] == 20001
     assert "PORT" not in spec.env
+
+
+class TestAgent:
+    """KServe's agent has no process: whoever it stands beside is started with its arguments."""
+
+    FLAGS = ("--enable-batcher", "--max-batchsize", "8", "--component-port", "5000")
+    BEHIND: ClassVar[dict[str, Any]] = {"ports": [], "env": [{"name": "PORT", "value": "5000"}]}
+    MAPPED: ClassVar[dict[int, int]] = {**PORTS, 5000: 20004, 9081: 20002}
+
+    def test_a_runtime_does_its_work(self) -> None:
+        user, proxy = knative_containers(**self.BEHIND)
+        spec = launch(pod(user, agent(*self.FLAGS[:3], port=5000), proxy), "kserve-container", ports=self.MAPPED)
+        assert spec.argv[-5:] == self.FLAGS
+        assert spec.env["LADLE_HTTP_PORT"] == "20002"
+        assert json.loads(spec.env["SERVING_READINESS_PROBE"])["httpGet"]["path"] == "/ready"
+
+    def test_the_queue_proxy_of_a_foreign_server_does(self) -> None:
+        user, proxy = knative_containers(command=["serve", "$(PORT)"], args=[], **self.BEHIND)
+        made = pod(user, agent(*self.FLAGS[:3], port=5000), proxy)
+        assert launch(made, "kserve-container", ports=self.MAPPED).command == ("serve", "20004")
+        spec = launch(made, "queue-proxy", ports=self.MAPPED)
+        assert (spec.module, spec.argv) == ("runtimes.queueproxy", self.FLAGS)
+        assert spec.env["USER_PORT"] == "20004"
+        assert json.loads(spec.env["SERVING_READINESS_PROBE"])["httpGet"]["path"] == "/ready"
+
+    @pytest.mark.parametrize(("command", "host"), [([], "kserve-container"), (["serve"], "queue-proxy")])
+    def test_it_is_never_started_itself(self, command: list[str], host: str) -> None:
+        user, proxy = knative_containers(command=command, **self.BEHIND)
+        made = pod(user, agent(port=5000), proxy)
+        beside = made.container("agent")
+        assert role_of(made, beside, {}) is Role.EMBEDDED
+        assert host_of(made, beside) == made.container(host)
+
+    def test_another_program_of_that_name_is_a_container_like_others(self) -> None:
+        user, proxy = knative_containers()
+        made = pod(user, agent(command=["mine"]), proxy)
+        assert role_of(made, made.container("agent"), {}) is Role.COMMAND
 
 
 def test_a_runtime_without_queue_proxy_serves_on_its_containers_port() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from controller.base.errors import TransientError
 from onebox.node.ports import PortPool, actual_port, allocate, ports_annotation, user_port
-from tests.onebox.node.builders import container, knative_containers, pod
+from tests.onebox.node.builders import agent, container, knative_containers, pod
 from tests.onebox_api import free_port
 
 
@@ -42,6 +42,21 @@ def test_a_foreign_server_has_a_port_of_its_own_behind_the_queue_proxy() -> None
     user, proxy = knative_containers(command=["serve"])
     ports = allocate(pod(user, proxy), PortPool())
     assert ports[8080] != ports[8012]
+
+
+def test_a_foreign_server_of_http_2_is_reached_where_its_queue_proxy_takes_http_1() -> None:
+    user, proxy = knative_containers(command=["serve"], ports=[{"containerPort": 8080, "name": "h2c"}])
+    proxy["ports"] = [{"containerPort": number} for number in (9090, 8013)]
+    ports = allocate(pod(user, proxy), PortPool())
+    assert ports[8013] == ports[8012] != ports[8080]
+
+
+def test_behind_an_agent_a_runtime_has_no_port_and_a_foreign_server_its_own() -> None:
+    for command, behind in (([], True), (["serve"], False)):
+        user, proxy = knative_containers(command=command, ports=[])
+        ports = allocate(pod(user, agent(port=5000), proxy), PortPool())
+        assert ports[9081] == ports[8012]
+        assert (ports[5000] == ports[8012]) is behind
 
 
 def test_with_host_network_ports_are_the_containers_own() -> None:
