@@ -1,6 +1,8 @@
 """How far a file has come, kept beside it so that the next process continues where a killed one was.
 
-The journal may lag behind the content, never be ahead of it: the content is on the disk before the journal says so.
+The journal may lag behind the content, never be ahead of it. Killed processes lose nothing that they wrote; a machine that
+crashes may, so that a journal of an earlier boot counts for nothing. (Rejected: a sync before each write of the journal,
+which costs every small file several waits for the disk.)
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from runtimes.storage.parts import Span, merge_spans
 
 INTERVAL_S = 2.0
 """Between two writes; what a killed process loses at most. A guess."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Journal:
@@ -65,21 +68,26 @@ class Journal:
         self.save()
 
     def save(self) -> None:
-        """Writes the content, then the journal, to the disk."""
+        """Writes the journal, for the next process."""
         if not self._kept:
             return
-        spans = self.spans  # Before the sync: what arrives meanwhile may not be on the disk.
-        os.fdatasync(self._content)
         written = self._path.with_name(f"{self._path.name}.{threading.get_ident()}")
-        written.write_text(json.dumps({"spans": spans, "complete": self.complete}))
+        written.write_text(json.dumps({"boot": _boot(), "spans": self.spans, "complete": self.complete}))
         os.replace(written, self._path)
 
     def _load(self) -> None:
         size_bytes = os.fstat(self._content).st_size
         try:
             stored = json.loads(self._path.read_text())
+            if stored["boot"] != _boot():
+                return
             # What is beyond the content's end is not there, whatever the journal says.
             self._reached = {int(start): min(int(end), size_bytes) for start, end in stored["spans"]}
             self.complete = bool(stored["complete"]) and all(int(end) <= size_bytes for _, end in stored["spans"])
         except (OSError, ValueError, TypeError, KeyError):
             self._reached = {}  # None yet, or cut off by a crash: the file begins anew.
+
+
+def _boot() -> str:
+    """Differs from one start of the machine to the next."""
+    return _BOOT_ID.read_text().strip()

@@ -174,6 +174,23 @@ def test_a_failed_download_goes_on_in_the_next_attempt(
     assert next(range_ for _, range_ in server.requests if range_) == "bytes=600000-699999"
 
 
+def test_what_was_written_before_the_machine_crashed_is_not_believed(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.faults.append(cut_short(0.5, times=1))
+    server.faults.append(lambda _path, range_, answer: setattr(answer, "status", 503 if range_ else answer.status))
+    uri = server.put("/m.bin", CONTENT)
+    with pytest.raises(StorageUnavailable):
+        fetch(uri, tmp_path)
+    [journal] = tmp_path.glob(".ladle-*/work/*/journal.json")
+    journal.write_text(json.dumps({**json.loads(journal.read_text()), "boot": "another"}))
+    server.faults.clear()
+    server.requests.clear()
+    fetch(uri, tmp_path)
+    assert (tmp_path / "m.bin").read_bytes() == CONTENT
+    assert len(server.requests) == 10
+
+
 def test_a_new_version_does_not_go_on_with_the_old_ones_parts(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
