@@ -45,7 +45,7 @@ class Effort:
     slice_s: float
 
 
-FULL = Effort(rounds=5, slice_s=1.0)
+FULL = Effort(rounds=5, slice_s=0.5)
 QUICK = Effort(rounds=1, slice_s=0.3)
 
 
@@ -66,13 +66,21 @@ def _slice(contender: Contender, connections: int, slice_s: float) -> Slice:
     used_s = machine.cpu_s([contender.pid]) - used_s
     # The warm-up's requests are in the processor time and not in the log; they take their share of it.
     counted = figures.requests_per_s * (slice_s + h2load.WARM_UP_S)
-    return Slice(figures, used_s / counted * _US_PER_S if counted else float("nan"))
+    return Slice(figures, used_s / counted * _US_PER_S if counted else float("inf"))
 
 
-def ratio(of: Sequence[Slice], to: Sequence[Slice]) -> float:
-    """Median over the rounds of the first's requests/s for each of the second's."""
-    pairs = zip(of, to, strict=True)
-    return median(a.figures.requests_per_s / b.figures.requests_per_s for a, b in pairs if b.figures.requests_per_s)
+def ratio(of: Sequence[Slice], to: Sequence[Slice]) -> str:
+    """How many times the second's requests/s the first has, and how many the second's processor time would allow it.
+
+    The first is the median of the rounds' ratios, the second the ratio of the medians. They agree on a quiet machine; on a
+    busy one the second is the one to read.
+    """
+    pairs = [(a.figures.requests_per_s, b.figures.requests_per_s) for a, b in zip(of, to, strict=True)]
+    measured = [a / b for a, b in pairs if b]
+    if not measured:
+        return "no ratio: nothing was answered"
+    ours_us, theirs_us = (median(one.cpu_us for one in slices) for slices in (of, to))
+    return f"{median(measured):.2f} x, by cpu {theirs_us / ours_us if ours_us else float('nan'):.2f} x"
 
 
 def row(name: str, slices: Sequence[Slice]) -> str:

@@ -39,8 +39,8 @@ def main(*, quick: bool = False) -> None:
         _train(folder)
         with contextlib.ExitStack() as stack:
             servers = _start(stack, folder)
-            for case in cases.all_cases():
-                _compare(case, servers, effort)
+            for case, converted in cases.all_cases():
+                _compare(case, converted, servers, effort)
             ours = next(server for server in servers if server.name == LADLE.name)
             _queue_proxy(ours, effort)
             _conversion(ours, effort)
@@ -68,7 +68,7 @@ def _start(stack: contextlib.ExitStack, folder: Path) -> list[Server]:
     return servers
 
 
-def _compare(case: Case, servers: Sequence[Server], effort: Effort) -> None:
+def _compare(case: Case, converted: Case | None, servers: Sequence[Server], effort: Effort) -> None:
     contenders = []
     print(f"\n{case.name}")
     for server in servers:
@@ -80,11 +80,13 @@ def _compare(case: Case, servers: Sequence[Server], effort: Effort) -> None:
             print(f"  {server.name}: no answer to compare, but {refusal}")
         else:
             contenders.append(Contender(server.name, server.pid, port, case))
+            if server.name == LADLE.name and converted is not None:
+                contenders.append(Contender("ladle, model in ONNX", server.pid, port, converted))
     for connections in CONNECTIONS:
         print(f" {connections} connection(s)")
         found = measure(contenders, connections=connections, effort=effort)
         for name, slices in found.items():
-            ours = f"  ladle is {ratio(found[LADLE.name], slices):.2f} x" if name != LADLE.name else ""
+            ours = f"  ladle is {ratio(found[LADLE.name], slices)}" if name != LADLE.name else ""
             print(row(name, slices) + ours, flush=True)
 
 
@@ -119,6 +121,6 @@ def _pair(title: str, contenders: Sequence[Contender], effort: Effort) -> None:
     for connections in CONNECTIONS:
         found: dict[str, list[Slice]] = measure(contenders, connections=connections, effort=effort)
         (first, ours), (second, other) = found.items()
-        print(f" {connections} connection(s): ratio {ratio(ours, other):.3f}")
+        print(f" {connections} connection(s): {ratio(ours, other)}")
         for name, slices in ((first, ours), (second, other)):
             print(row(name, slices), flush=True)
