@@ -125,6 +125,14 @@ class DataPlane:
             self.repository.find(name)
             _check(await self.fleet.ask("unload", name, timeout_s=LOAD_TIMEOUT_S))
 
+    def refuse_overrides(self, name: str, parameters: object) -> None:
+        """ModelNotFound; Unsupported where a load brings a configuration or files of its own, as Triton takes them."""
+        self.repository.find(name)
+        if parameters:
+            raise Unsupported(
+                f"Model with name {name} is loaded as it lies in its directory: loading takes no parameters"
+            )
+
     def refuse_version(self, name: str, model_version: str) -> None:
         """Models have one version, without a name; Unsupported for any other."""
         if model_version:

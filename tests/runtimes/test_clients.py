@@ -135,6 +135,11 @@ class TestTritonEitherWay:
         with pytest.raises(triton_http.InferenceServerException, match="version"):
             client.get_model_metadata("echo", "1")
 
+    def test_a_load_with_a_configuration_of_its_own_is_refused(self, library: Any, client: Any) -> None:
+        with pytest.raises(triton_http.InferenceServerException, match="loading takes no parameters"):
+            client.load_model("echo", config='{"max_batch_size": 8}')
+        assert client.is_model_ready("echo")
+
     def test_an_unknown_model_is_named(self, library: Any, client: Any) -> None:
         for method in (client.load_model, client.unload_model, client.get_model_config, client.get_model_metadata):
             with pytest.raises(triton_http.InferenceServerException, match="Model with name none does not exist"):

@@ -84,7 +84,8 @@ _INFERENCE: _Table = {
     "RepositoryIndexResponse.ModelIndex": "name=1 string, version=2 string, state=3 string, reason=4 string",
     "RepositoryIndexResponse": "models=1 RepositoryIndexResponse.ModelIndex*",
     # KServe sends the model's name as field 1, where Triton has the repository's; only the model's matters here.
-    "RepositoryModelLoadRequest": "repository_name=1 string, model_name=2 string",
+    "ModelRepositoryParameter": "bool_param=1 bool|, int64_param=2 int64|, string_param=3 string|, bytes_param=4 bytes|",
+    "RepositoryModelLoadRequest": "repository_name=1 string, model_name=2 string, parameters=3 map ModelRepositoryParameter",
     "RepositoryModelLoadResponse": "model_name=1 string, isLoaded=2 bool",
     "RepositoryModelUnloadRequest": "repository_name=1 string, model_name=2 string",
     "RepositoryModelUnloadResponse": "model_name=1 string, isUnloaded=2 bool",

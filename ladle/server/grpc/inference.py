@@ -134,7 +134,7 @@ class InferenceService:
 
     async def _repository_model_load(self, message: Any) -> dict[str, Any]:
         name = message.model_name or message.repository_name
-        self._data_plane.repository.find(name)
+        self._data_plane.refuse_overrides(name, message.parameters)
         try:
             await self._data_plane.load(name)
         except Exception as error:  # Whatever a model's load raises is the answer to who asked for it.

@@ -77,7 +77,7 @@ class RestRouter:
                 name, _, verb = action.rpartition(":")
                 return self._post(request, lambda: self._v1.infer(request, name, verb))
             case ["", "v2", "repository", "models", name, "load"]:
-                return self._post(request, lambda: self._v2.load(name))
+                return self._post(request, lambda: self._v2.load(name, request))
             case ["", "v2", "repository", "models", name, "unload"]:
                 return self._post(request, lambda: self._v2.unload(name))
             case ["", "v2", "repository", "index"]:

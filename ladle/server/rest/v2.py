@@ -109,9 +109,10 @@ class V2:
             ]
         )
 
-    async def load(self, name: str) -> Response:
+    async def load(self, name: str, request: Request) -> Response:
         """Loads a model; 503 with the reason where that fails."""
-        self._data_plane.repository.find(name)
+        body = decode(request.body) if request.body else {}
+        self._data_plane.refuse_overrides(name, body.get("parameters") if isinstance(body, dict) else None)
         try:
             await self._data_plane.load(name)
         except Exception as error:  # Whatever a model's load raises is the answer to who asked for it.
