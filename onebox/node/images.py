@@ -46,7 +46,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     "pytorchserver": Runtime(module="runtimes.pytorchserver", template="pytorchserver"),
     "pythonserver": Runtime(module="runtimes.pyserver", template="pythonserver"),
     # Not under KServe's name: its image-transformer is a demo that prepares images of its own kind.
-    "ladle-image-transformer": Runtime(module="transformer.image", template="image-transformer"),
+    "ladle-image-transformer": Runtime(module="transformer.image", template="tabular"),
     "ladle-tabular-transformer": Runtime(module="transformer.tabular", template="tabular"),
     "storage-initializer": Runtime(module="runtimes.storage", template="storage", serves=False),
 }
@@ -127,7 +127,10 @@ def embedding_container(pod: Pod) -> Container | None:
     """The container whose process contains the pod's queue-proxy; None where that is a process of its own or absent."""
     if not any(is_queue_proxy(container) for container in pod.containers):
         return None
-    runtimes = ((container, runtime_of(container)) for container in pod.containers)
+    own = [container for container in pod.containers if not is_queue_proxy(container) and not is_agent(container)]
+    # Beside a transformer, the predictor names no port: requests are for the container that does.
+    asked = [container for container in own if container.ports] or own
+    runtimes = ((container, runtime_of(container)) for container in asked)
     return next((container for container, runtime in runtimes if runtime and runtime.serves), None)
 
 

@@ -31,7 +31,7 @@ from onebox.node.ports import (
     http_port,
     user_port,
 )
-from onebox.node.predictors import GATEWAY_VARIABLE, proxy_variables
+from onebox.node.predictors import GATEWAY_VARIABLE, collocated_port, map_port_arguments, proxy_variables
 from onebox.node.spec import QUEUE_PROXY, Container, Pod
 from onebox.processes import HOME_VARIABLE
 
@@ -132,12 +132,12 @@ def _program(context: PodContext, container: Container, role: Role) -> tuple[tup
             runtime = runtime_of(container)
             assert runtime is not None
             inside = _agent_arguments(context.pod) if container is embedding_container(context.pod) else ()
-            return (*container.args, *inside), runtime.module, runtime.template
+            return (*map_port_arguments(container.args, context.ports), *inside), runtime.module, runtime.template
         case Role.PROXY:
             return (*container.args, *_agent_arguments(context.pod)), PROXY_MODULE, ""
         case _:
             command = container.command or mapped_command(container.image, context.commands)
-            return (*command, *container.args), "", ""
+            return map_port_arguments((*command, *container.args), context.ports), "", ""
 
 
 def _agent_arguments(pod: Pod) -> tuple[str, ...]:
@@ -205,7 +205,8 @@ def _is_user_container(pod: Pod, container: Container) -> bool:
 
 
 def _runtime_ports(context: PodContext, container: Container) -> dict[str, str]:
-    port, grpc = http_port(container), grpc_port(container)
+    beside = None if container.ports else collocated_port(context.pod)
+    port, grpc = beside or http_port(container), grpc_port(container)
     variables = {"LADLE_HTTP_PORT": str(context.ports[port])} if port in context.ports else {}
     if grpc is not None:
         variables["LADLE_GRPC_PORT"] = str(context.ports[grpc])

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from controller.base.errors import TransientError
 from onebox.node.agents import agent_of, component_port
 from onebox.node.images import embedding_container
-from onebox.node.probe_spec import GrpcCheck, Handler, HttpGet, TcpSocket
 from onebox.node.predictors import collocated_port
+from onebox.node.probe_spec import GrpcCheck, Handler, HttpGet, TcpSocket
 from onebox.node.spec import Container, Pod
 
 PORTS_ANNOTATION = "onebox.ladle.dev/ports"

@@ -1,4 +1,4 @@
-"""How a transformer's process finds its predictor. (pure)
+"""How a transformer's process finds its predictor: over the gateway, or beside it in the pod. (pure)
 
 KServe tells a transformer `--predictor_host NAME.NAMESPACE`, which Kubernetes' DNS resolves. Here nothing does, and what
 would is the gateway's cluster-local listener, which goes by the Host header. See docs/decisions/0015.
@@ -6,11 +6,14 @@ would is the gateway's cluster-local listener, which goes by the Host header. Se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from onebox.node.spec import Pod
 
 GATEWAY_VARIABLE = "LADLE_GATEWAY"
 """HOST:PORT of the cluster-local listener, which Ladle's own clients connect to for cluster-local names."""
 _PREDICTOR_FLAG = "predictor_host"
+_PORT_FLAGS = ("http_port", "grpc_port")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -32,9 +35,45 @@ def proxy_variables(arguments: Sequence[str], gateway: str) -> dict[str, str]:
 
 
 def predictor_host(arguments: Sequence[str]) -> str:
-    """The value of --predictor_host, spelt with dashes or underscores; "" where there is none."""
+    """The value of --predictor_host; "" where there is none."""
+    return flag_value(arguments, _PREDICTOR_FLAG)
+
+
+def collocated_port(pod: Pod) -> int | None:
+    """Where a predictor listens for the transformer beside it in the pod: KServe's manifests tell the transformer only."""
+    for container in pod.containers:
+        host, _, port = predictor_host((*container.command, *container.args)).rpartition(":")
+        if host in _LOCAL and port.isdecimal():
+            return int(port)
+    return None
+
+
+def map_port_arguments(arguments: Sequence[str], ports: Mapping[int, int]) -> tuple[str, ...]:
+    """The arguments with this machine's ports for the pod's, in the flags by which KServe's servers are told ports."""
+    mapped = list(arguments)
+    for index, word in enumerate(mapped):
+        name, equals, value = word.partition("=")
+        flag = name.removeprefix("--").replace("-", "_") if name.startswith("--") else ""
+        if flag not in (*_PORT_FLAGS, _PREDICTOR_FLAG):
+            continue
+        if equals:
+            mapped[index] = f"{name}={_mapped(flag, value, ports)}"
+        elif index + 1 < len(mapped):
+            mapped[index + 1] = _mapped(flag, mapped[index + 1], ports)
+    return tuple(mapped)
+
+
+def _mapped(flag: str, value: str, ports: Mapping[int, int]) -> str:
+    host, separator, port = value.rpartition(":")
+    if not port.isdecimal() or int(port) not in ports or (flag == _PREDICTOR_FLAG and host not in _LOCAL):
+        return value
+    return f"{host}{separator}{ports[int(port)]}"
+
+
+def flag_value(arguments: Sequence[str], flag: str) -> str:
+    """The value of a flag, spelt with dashes or underscores; "" where it is not given."""
     for index, word in enumerate(arguments):
         name, equals, value = word.partition("=")
-        if name.startswith("--") and name[2:].replace("-", "_") == _PREDICTOR_FLAG:
+        if name.startswith("--") and name[2:].replace("-", "_") == flag:
             return value if equals else next(iter(arguments[index + 1 : index + 2]), "")
     return ""

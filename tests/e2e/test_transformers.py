@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tests.e2e.box import Box
 from tests.transformer.pictures import as_text, encoded
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 DEADLINE_S = 60.0
@@ -84,3 +85,69 @@ def test_pictures_in_labels_out(served: Box) -> None:
 def test_what_is_no_picture_is_refused_by_the_transformer(served: Box) -> None:
     status, body = ask(served, "digits", {"instances": ["!!"]})
     assert (status, body["error"].startswith("instances[0]")) == (400, True)
+
+
+OWN = '''
+from ladle import Transformer, serve
+
+
+class Halves(Transformer):
+    """Digits from 0 to 32 instead of 16."""
+
+    def preprocess(self, request):
+        return request.as_array() / 2
+
+    def postprocess(self, prediction, request):
+        request.response_headers["x-host"] = self.settings.host
+        return {"predictions": prediction.as_array().argmax(axis=1).tolist()}
+
+
+serve(Halves())
+'''
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_a_transformer_of_ones_own_is_a_command(box: Box, digits: Path, tmp_path: Path, protocol: str) -> None:
+    program = tmp_path / "halves.py"
+    program.write_text(OWN)
+    name = f"halves-{protocol}"
+    command = ["python", str(program), f"--predictor_protocol={protocol}"]
+    box.client.apply(isvc(name, digits, {"name": "kserve-container", "image": "none", "command": command}))
+    box.client.wait_ready(name, timeout_s=DEADLINE_S)
+    features, labels = load_digits(return_X_y=True)
+    status, body = ask(box, name, {"instances": (features[:10] * 2).tolist()})
+    assert status == 200, body
+    assert sum(a == b for a, b in zip(body["predictions"], labels[:10].tolist(), strict=True)) >= 9
+    status, body = ask(box, name, {"instances": [[1.0]]})
+    assert (status, "expected [rows, 64]" in body["error"]) == (400, True)  # The predictor's own words.
+    box.client.delete(name)
+
+
+def test_a_transformer_beside_its_predictor_in_the_pod(box: Box, digits: Path) -> None:
+    """KServe's collocated form: one pod, the predictor at localhost."""
+    storage = {"name": "STORAGE_URI", "value": digits.as_uri()}
+    predictor = {
+        "name": "kserve-container",
+        "image": "kserve/sklearnserver",
+        "args": ["--model_name=beside", "--model_dir=/mnt/models", "--http_port=8085"],
+        "env": [storage, {"name": "PREDICT_PROBA", "value": "true"}],
+    }
+    transformer = {
+        "name": "transformer-container",
+        "image": "ladle-image-transformer",
+        "args": [*ARGUMENTS, "--model_name=beside", "--predictor_host=localhost:8085"],
+        "ports": [{"containerPort": 8080, "protocol": "TCP"}],
+    }
+    service = isvc("beside", digits, transformer)
+    service["spec"] = {"predictor": {"containers": [predictor, transformer]}}
+    box.client.apply(service)
+    box.client.wait_ready("beside", timeout_s=DEADLINE_S)
+    texts, labels = pictures(3)
+
+    def answer() -> Any:
+        status, body = ask(box, "beside", {"instances": texts})
+        return body if status == 200 else None  # The transformer is ready before its predictor has loaded.
+
+    body = wait_for("an answer", answer, timeout_s=DEADLINE_S)
+    assert [row[0]["label"] for row in body["predictions"]] == labels
+    box.client.delete("beside")
