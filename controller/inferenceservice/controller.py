@@ -132,7 +132,8 @@ def _recheck_s(snapshot: Snapshot, plan: Plan) -> float | None:
     """When to look at secrets and service accounts again; None for a service without any."""
     if not snapshot.identities.accounts and not snapshot.identities.secrets:
         return None
-    return MISSING_IDENTITY_RECHECK_S if plan.keep_children else IDENTITY_RECHECK_S
+    is_blocked = plan.keep_children and not plan.children
+    return MISSING_IDENTITY_RECHECK_S if is_blocked else IDENTITY_RECHECK_S
 
 
 _WAITING: Final = (UNKNOWN, None, None)
