@@ -85,14 +85,13 @@ class KserveModel(Model):
         begin, end = Step.of_value(_begin), Step.of_both(_end)
         if not isinstance(model, base) or type(model).__call__ is not base.__call__:
             return [begin, _whole(model, verb), end]
-        hooks = [_hook(getattr(model, verb), model)]
-        if _overrides(model, "preprocess", base):
-            hooks.insert(0, _hook(model.preprocess, model))
-        if _overrides(model, "postprocess", base):
-            hooks.append(_hook(model.postprocess, model))
-        validated = Step.of_value(_guarded(lambda exchange: _validate(model, exchange)))
-        hooks.insert(len(hooks) - 1 - int(_overrides(model, "postprocess", base)), validated)
-        return [begin, *hooks, end]
+        # Headers to send back are for predict and postprocess, if the class asked for them.
+        arguments = 3 if getattr(model, "required_response_headers", False) else 2
+        validate = Step.of_value(_guarded(lambda exchange: _validate(model, exchange)))
+        before = [_hook(model.preprocess, 2)] if _overrides(model, "preprocess", base) else []
+        main = _hook(model.explain, 2) if verb == EXPLAIN else _hook(model.predict, arguments)
+        after = [_hook(model.postprocess, arguments)] if _overrides(model, "postprocess", base) else []
+        return [begin, *before, validate, main, *after, end]
 
 
 def _overrides(model: Any, name: str, base: Any) -> bool:
@@ -109,10 +108,9 @@ def _validate(model: Any, exchange: Exchange) -> Exchange:
     return exchange
 
 
-def _hook(function: Callable[..., Any], model: Any) -> Step:
-    """A step that calls a hook with as many of value, headers and response headers as it takes."""
-    wanted = 3 if getattr(model, "required_response_headers", False) and function.__name__ != EXPLAIN else 2
-    count = min(wanted, _positional(function))
+def _hook(function: Callable[..., Any], arguments: int) -> Step:
+    """A step that calls a hook with so many of value, headers and response headers, or as many as it takes."""
+    count = min(arguments, _positional(function))
 
     if inspect.iscoroutinefunction(function):
 
