@@ -5,11 +5,9 @@ What is true is found out: requests made from the document go to a real server, 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -24,9 +22,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from ladle.server.docs.document import build_document
-from ladle.server.loop import run_loop
-from ladle.server.model import Model
 from ladle.server.options import ServerOptions
+from tests.ladle.server.background import Background
 from tests.ladle.server.models import EchoModel, SumModel
 from tests.ladle.server.serving import served
 from tests.ladle.server.test_imports import imported
@@ -99,34 +96,6 @@ async def test_where_its_packages_are_missing_it_says_what_to_install(monkeypatc
         answer = await app.get("/docs")
     assert answer.status == 501
     assert "install ladle[docs]" in answer.text
-
-
-class Background:
-    """A server in a thread of its own, for clients that block."""
-
-    def __init__(self, *models: Model) -> None:
-        self.port = 0
-        self._models = models
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        run_loop(self._serve())
-
-    async def _serve(self) -> None:
-        async with served(*self._models) as app:
-            self.port, self._loop, self._end = app.port, asyncio.get_running_loop(), asyncio.Event()
-            self._ready.set()
-            await self._end.wait()
-
-    def __enter__(self) -> Background:
-        self._thread.start()
-        assert self._ready.wait(30)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(30)
 
 
 def document() -> dict[str, Any]:
