@@ -59,6 +59,8 @@ REFUSED: dict[str, bytes] = {
     "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "too many headers": POST + b"X: y\r\n" * 1000 + b"\r\n",
     "a chunk extension without end": CHUNKED + b"1;" + b"a" * 200_000,
+    "a length as a trailer": CHUNKED + b"0\r\nContent-Length: 99\r\n\r\n",
+    "a coding as a trailer": CHUNKED + b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
     "trailers without end": CHUNKED + b"0\r\n" + b"X: y\r\n" * 30_000,
 }
 TAKEN: dict[str, tuple[bytes, bytes]] = {
@@ -97,9 +99,8 @@ def test_what_is_allowed_ends_where_h11_says(case: str) -> None:
     assert [(one.target, one.body) for one in seen_by_h11(stream)] == [(b"/", body), (b"/next", b"")]
 
 
-@pytest.mark.parametrize("trailer", [b"Content-Length: 99", b"Transfer-Encoding: chunked", b"Host: evil"])
-def test_a_trailer_changes_nothing_of_what_came_before(trailer: bytes) -> None:
-    """h11 refuses these; ours drops them, as RFC 9110 6.5.1 allows."""
-    seen, _ = seen_by_ours([CHUNKED + b"1\r\nx\r\n0\r\n" + trailer + b"\r\n\r\n" + SMUGGLED])
+def test_another_host_as_a_trailer_is_dropped() -> None:
+    """As RFC 9110 6.5.1 allows."""
+    seen, _ = seen_by_ours([CHUNKED + b"1\r\nx\r\n0\r\nHost: evil\r\n\r\n" + SMUGGLED])
     assert [(one.target, one.body) for one in seen] == [(b"/", b"x"), (b"/smuggled", b"")]
-    assert trailer.partition(b":")[2].strip() not in [value for name, value in seen[0].headers if name == b"host"]
+    assert dict(seen[0].headers)[b"host"] == b"a"
