@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 
-from benchmarks import control_plane
+from benchmarks import control_plane, start
 from benchmarks.serving import run as serving
 
 BENCHMARKS: Mapping[str, Callable[[bool], None]] = {
     "serving": lambda quick: serving.main(quick=quick),
     "control-plane": lambda _: control_plane.main(),
+    "start": lambda _: start.main(),
 }
 
 

@@ -43,6 +43,8 @@ class Options:
     batches: tuple[int, ...]
     seconds: float
     """How long each batch size is asked."""
+    threads: int
+    """Of either library on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,9 @@ class Figures:
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parser().parse_args(argv)
     batches = tuple(int(size) for size in flags.batches.split(","))
-    options = Options(image=flags.image, width=flags.width, batches=batches, seconds=flags.seconds)
+    options = Options(
+        image=flags.image, width=flags.width, batches=batches, seconds=flags.seconds, threads=flags.threads
+    )
     with tempfile.TemporaryDirectory() as root:
         directory = Path(root)
         save_models(directory, options)
@@ -70,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, default=64, help="channels of the first block (64)")
     parser.add_argument("--batches", default="1,8,64", help="images a request (1,8,64)")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each row of the table (3)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="on the CPU (all)")
     parser.add_argument("--require-gpu", action="store_true", help="fail where a runtime falls back to the CPU")
     return parser
 
@@ -121,30 +126,30 @@ def make_images(count: int, size: int) -> np.ndarray:
     return images.astype(np.float32)
 
 
-def onnx_model(directory: Path, device: str) -> Model:
+def onnx_model(directory: Path, device: str, threads: int) -> Model:
     from runtimes.onnxserver.model import OnnxModel
 
-    return OnnxModel("onnx", directory / "onnx", threads=_cpus(), env={"LADLE_ONNX_PROVIDER": device})
+    return OnnxModel("onnx", directory / "onnx", threads=threads, env={"LADLE_ONNX_PROVIDER": device})
 
 
-def torch_model(directory: Path, device: str) -> Model:
+def torch_model(directory: Path, device: str, threads: int) -> Model:
     from runtimes.pytorchserver.model import TorchModel
     from runtimes.pytorchserver.settings import TorchSettings
 
-    return TorchModel("torch", directory / "torch", settings=TorchSettings(device=device, threads=_cpus()))
+    return TorchModel("torch", directory / "torch", settings=TorchSettings(device=device, threads=threads))
 
 
 def compare(directory: Path, options: Options, *, require_gpu: bool) -> int:
     """Prints the table; the exit code."""
     images = make_images(max(options.batches), options.image)
-    makers: dict[str, Callable[[Path, str], Model]] = {"ONNX": onnx_model, "PyTorch": torch_model}
+    makers: dict[str, Callable[[Path, str, int], Model]] = {"ONNX": onnx_model, "PyTorch": torch_model}
     reference: np.ndarray | None = None
     code = 0
     print("| runtime | device | images a request | images/s | p50, ms | largest difference | same class |")
     print("|---|---|---|---|---|---|---|")
     for name, make in makers.items():
         for device in ("cpu", "cuda"):
-            model = make(directory, device)
+            model = make(directory, device, options.threads)
             model.load()
             properties = model.metadata().properties
             if not properties["device"].startswith(device):
@@ -189,10 +194,6 @@ def measure(model: Model, images: np.ndarray, seconds: float) -> Figures:
         took_s.append(time.perf_counter() - began_s)
     rate = len(images) * len(took_s) / sum(took_s)
     return Figures(batch=len(images), images_per_s=rate, p50_ms=1000 * statistics.median(took_s))
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import uvloop
 from sklearn.datasets import load_iris
 from sklearn.svm import SVC
 
+import runtimes.pytorchserver  # noqa: F401  # Sets OpenMP's wait policy, before any test imports torch.
 from tests.runtimes.processes import Running, serving
 from tests.runtimes.processes import free_port as free_port
 

@@ -10,7 +10,7 @@ pytest.importorskip("onnx")
 
 from benchmarks.gpu import NO_GPU, main  # noqa: E402  # They need torch.
 
-SMALL = ["--image=16", "--width=4", "--batches=1,4", "--seconds=0"]
+SMALL = ["--image=16", "--width=4", "--batches=1,4", "--seconds=0", "--threads=1"]
 HAS_GPU = {
     "ONNX": "CUDAExecutionProvider" in onnxruntime.get_available_providers() and torch.cuda.is_available(),
     "PyTorch": torch.cuda.is_available(),

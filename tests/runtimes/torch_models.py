@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+torch.set_num_threads(
+    1
+)  # Tests share their CPUs; a spinning OpenMP thread would keep the one that it waits for from them.
 DIGITS_CLASS = '''
 import torch
 
