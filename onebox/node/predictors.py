@@ -30,7 +30,7 @@ def proxy_variables(arguments: Sequence[str], gateway: str) -> dict[str, str]:
     host = predictor_host(arguments)
     if not gateway or not host or host.rpartition(":")[0] in _LOCAL or host in _LOCAL:
         return {}
-    proxy, direct = f"http://{gateway}", ",".join(_LOCAL)
+    proxy, direct = f"http://{gateway}", "localhost,127.0.0.1,::1"
     return {"HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": direct, "no_proxy": direct}
 
 

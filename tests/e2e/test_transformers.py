@@ -15,11 +15,13 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from tests.e2e.box import Box
+from tests.runtimes.processes import KSERVE_PYTHON, needs_kserve
 from tests.transformer.pictures import as_text, encoded
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 DEADLINE_S = 60.0
+KSERVE_SCRIPT = Path(__file__).parents[1] / "runtimes" / "kserve_scripts" / "transformer.py"
 ARGUMENTS = ["--width=8", "--height=8", "--mode=L", "--layout=flat", f"--scale={16 / 255}", "--top_k=1"]
 
 
@@ -151,3 +153,17 @@ def test_a_transformer_beside_its_predictor_in_the_pod(box: Box, digits: Path) -
     body = wait_for("an answer", answer, timeout_s=DEADLINE_S)
     assert [row[0]["label"] for row in body["predictions"]] == labels
     box.client.delete("beside")
+
+
+@needs_kserve
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_an_unchanged_transformer_of_kserve_finds_its_predictor_by_name(box: Box, iris: Path, protocol: str) -> None:
+    """kserve's own server and client, without any of Ladle: HTTP_PROXY leads it, and its port is mapped."""
+    name = f"scaler-{protocol}"
+    command = [KSERVE_PYTHON, str(KSERVE_SCRIPT), f"--predictor_protocol={protocol}"]
+    service = isvc(name, iris, {"name": "kserve-container", "image": "none", "command": command})
+    box.client.apply(service)
+    box.client.wait_ready(name, timeout_s=2 * DEADLINE_S)  # It imports kserve, which takes seconds.
+    status, body = ask(box, name, {"instances": [[68.0, 28.0, 48.0, 14.0], [60.0, 34.0, 45.0, 16.0]]})
+    assert (status, body) == (200, {"predictions": ["kind 1", "kind 1"]})
+    box.client.delete(name)
