@@ -25,16 +25,23 @@ _SCRIPT_FLAG = "--kserve"
 
 def main(argv: Sequence[str]) -> int:
     """Serves until SIGTERM; 1 where nothing can be served, with the reason in the termination log."""
-    if argv and argv[0].partition("=")[0] == _SCRIPT_FLAG:
+    script = split_script(argv)
+    if script is not None:
         limit_native_threads(os.environ)
-        path, rest = _script_of(argv)
-        return run_script(path, rest)
+        return run_script(*script)
     return run_runtime(argv, lambda options, _: build_models(options, argv))
 
 
-def _script_of(argv: Sequence[str]) -> tuple[Path, Sequence[str]]:
-    _, joined, path = argv[0].partition("=")
-    return (Path(path), argv[1:]) if joined else (Path(argv[1] if len(argv) > 1 else ""), argv[2:])
+def split_script(argv: Sequence[str]) -> tuple[Path, list[str]] | None:
+    """The script that --kserve names and the flags around it, which are the script's; None where there is no such flag."""
+    for index, word in enumerate(argv):
+        flag, joined, path = word.partition("=")
+        if flag == _SCRIPT_FLAG:
+            after = list(argv[index + 1 :])
+            if not joined:
+                path = after.pop(0) if after else ""
+            return Path(path), [*argv[:index], *after]
+    return None
 
 
 def build_models(options: ServerOptions, argv: Sequence[str]) -> list[Model]:

@@ -17,7 +17,7 @@ import pytest
 from ladle.errors import BadModel, UserError
 from ladle.server.options import ServerOptions
 from runtimes.pyserver import imports
-from runtimes.pyserver.__main__ import build_models
+from runtimes.pyserver.__main__ import build_models, split_script
 from runtimes.pyserver.model import PythonModel
 from runtimes.pyserver.requirements import unmet
 from tests.ladle.server.serving import served, tensor
@@ -264,6 +264,22 @@ class TestLife:
         write(tmp_path, "", "parts.py")
         asyncio.run(answer(write(tmp_path, "import parts\n" + dedent(DOUBLER))))
         assert sorted(path.name for path in tmp_path.iterdir()) == ["model.py", "parts.py"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], None),
+        (["--model_name=a"], None),
+        (["--kserve", "s.py", "--a=1"], ("s.py", ["--a=1"])),
+        (["--kserve=s.py", "--a", "1"], ("s.py", ["--a", "1"])),
+        (["--a", "1", "--kserve", "s.py", "--b"], ("s.py", ["--a", "1", "--b"])),
+        (["--a", "--kserve"], (".", ["--a"])),
+    ],
+)
+def test_the_flags_of_a_script(argv: list[str], expected: tuple[str, list[str]] | None) -> None:
+    found = split_script(argv)
+    assert (None if found is None else (str(found[0]), found[1])) == expected
 
 
 class TestAsAProcess:
