@@ -79,8 +79,18 @@ class TestRecordings:
     async def test_overload(self, foreign: ThreadingHTTPServer, name: str, limit: int, count: int) -> None:
         case = golden()[name]
         async with sidecar(foreign.server_port, container_concurrency=limit) as proxy:
-            asked = [asyncio.ensure_future(ask(proxy.http_port, "GET", case["path"])) for _ in range(count)]
-            answers = Counter(f"{answer.status} {answer.text}" for answer in await asyncio.gather(*asked))
+            refused = sum(number for answer, number in case["answers"].items() if answer.startswith("503"))
+            async with asyncio.TaskGroup() as group:
+                # As slow as it takes until all have arrived.
+                asked = [group.create_task(ask(proxy.http_port, "GET", "/slow/60")) for _ in range(count)]
+
+                async def arrived() -> bool:
+                    inside, done = proxy.queue_proxy.stats.concurrency, sum(task.done() for task in asked)
+                    return (inside, done) == (count - refused, refused)
+
+                await eventually("all have arrived", arrived)
+                Foreign.release.set()
+            answers = Counter(f"{task.result().status} {task.result().text}" for task in asked)
         assert dict(answers) == case["answers"]
 
     async def test_the_statistics_port(self, foreign: ThreadingHTTPServer) -> None:
@@ -311,7 +321,10 @@ class TestProbes:
         async with sidecar(foreign.server_port, ReadinessProbe(path="/hello", period_s=1)) as proxy:
             assert (await send(proxy.http_port, probe)).status == 200
 
-    async def test_an_aggressive_probe_waits_for_the_container(self, foreign: ThreadingHTTPServer) -> None:
+    async def test_an_aggressive_probe_waits_for_the_container(
+        self, foreign: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("runtimes.queueproxy.readiness._AGGRESSIVE_ATTEMPT_S", 20.0)  # On a busy machine.
         probe = golden()["probe-as-kubelet"]["request"]
         async with sidecar(foreign.server_port, ReadinessProbe(path="/hello", success_threshold=3)) as proxy:
             assert (await send(proxy.http_port, probe)).status == 200

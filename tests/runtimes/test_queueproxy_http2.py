@@ -125,7 +125,7 @@ class TestStatuses:
             await eventually("nobody is inside", lambda: idle(proxy))
 
     async def test_a_stream_past_its_time_ends_with_the_same_status(self) -> None:
-        async with behind_sidecar(timeout_s=0.5) as (foreign, _, client):
+        async with behind_sidecar(timeout_s=1.5) as (foreign, _, client):
             call = client.unary_stream(method("Begin"))(b"", timeout=DEADLINE_S)
             assert await call.read() == b"begun"
             assert await outcome(call.read()) == "DEADLINE_EXCEEDED request timeout"

@@ -119,7 +119,7 @@ async def test_a_container_that_ends_it_ends_the_client(sockets: Sockets) -> Non
 
 @pytest.mark.parametrize("limit", ["timeout_s", "idle_timeout_s"])
 async def test_the_revisions_time_ends_it(sockets: Sockets, limit: str) -> None:
-    async with sidecar(sockets.port, **{limit: 0.3}) as proxy, wire(proxy.http_port) as connection:
+    async with sidecar(sockets.port, **{limit: 1.5}) as proxy, wire(proxy.http_port) as connection:
         connection.ask("GET", "/echo", **HEAD, sec_websocket_key="AAAAAAAAAAAAAAAAAAAAAA==")
         assert (await connection.head())[0] == 101
         assert await connection.closed() == b""
@@ -129,12 +129,12 @@ async def test_the_revisions_time_ends_it(sockets: Sockets, limit: str) -> None:
 async def test_the_response_start_timeout_does_not(sockets: Sockets) -> None:
     """Knative's kills WebSockets (issue 16169): the 101 is a start."""
     async with (
-        sidecar(sockets.port, response_start_timeout_s=0.5) as proxy,
+        sidecar(sockets.port, response_start_timeout_s=1.5) as proxy,
         client() as session,
         session.ws_connect(f"http://127.0.0.1:{proxy.http_port}/echo") as socket,
     ):
         over = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0.7, over.set_result, None)
+        asyncio.get_running_loop().call_later(1.7, over.set_result, None)
         await over
         await socket.send_str("still here")
         assert await socket.receive_str() == "still here"

@@ -26,7 +26,7 @@ from tests.ladle.server.wire import Answer, wire
 from tests.waiting import eventually
 
 GOLDEN = Path(__file__).parents[3] / "../shared/golden/kserve/agent.yaml"
-QUICK = BatchSettings(max_size=4, max_latency_s=0.2, waits_when_idle=True)
+QUICK = BatchSettings(max_size=4, max_latency_s=1.0, waits_when_idle=True)
 NEVER = BatchSettings(max_size=1000, max_latency_s=60.0, waits_when_idle=True)
 ADAPTIVE = BatchSettings(max_size=1000, max_latency_s=3600.0)
 
@@ -196,7 +196,7 @@ class TestV1:
         assert len({json.loads(answer.body)["batchId"] for answer in answers}) == 1
 
     async def test_a_bad_row_is_the_error_of_its_own_request_only(self) -> None:
-        async with served(CountingModel(), batching=QUICK) as app:
+        async with served(CountingModel(), batching=filled(2)) as app:
             good, bad = await asyncio.gather(app.v1("m", {"instances": [[1]]}), app.v1("m", {"instances": [["bad"]]}))
         assert (good.status, json.loads(good.body)["predictions"]) == (200, [0])
         assert (bad.status, json.loads(bad.body)) == (400, {"error": "a bad row"})
@@ -210,7 +210,7 @@ class TestV1:
 
     async def test_other_credentials_are_another_batch(self) -> None:
         model = CountingModel()
-        async with served(model, batching=QUICK) as app:
+        async with served(model, batching=filled(2)) as app:
             await asyncio.gather(*(app.v1("m", {"instances": [[n]]}, authorization=f"user {n % 2}") for n in range(4)))
         assert sorted(model.headers) == ["user 0", "user 1"]
         assert sorted(len(rows) for rows in model.saw) == [2, 2]

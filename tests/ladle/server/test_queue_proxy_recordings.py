@@ -83,10 +83,15 @@ async def test_recorded_case(name: str) -> None:
     case = cases()[name]
     async with asyncio.TaskGroup() as tasks:
         clock = SystemClock()
-        proxy = QueueProxy(service, lambda: True, tasks=tasks, settings=settings_of(name), clock=clock)
+        gate = asyncio.Event()
+        handler = service if "request" in case else lambda _: held(gate)
+        proxy = QueueProxy(handler, lambda: True, tasks=tasks, settings=settings_of(name), clock=clock)
         server = HttpServer(proxy, tasks, clock=clock)
         await server.listen("127.0.0.1", 0)
-        await (assert_crowd(server.port, case) if "requests" in case else assert_one(server.port, case))
+        if "request" in case:
+            await assert_one(server.port, case)
+        else:
+            await assert_crowd(server.port, case, proxy, gate)
         assert (proxy.stats.concurrency, proxy.breaker.running) == (0, 0)
         server.close()
 
@@ -101,9 +106,24 @@ async def assert_one(port: int, case: dict[str, Any]) -> None:
     assert {name: answer.headers.get(name) for name in wanted} == wanted
 
 
-async def assert_crowd(port: int, case: dict[str, Any]) -> None:
-    asked = [ask(port, "GET", case["path"]) for _ in range(case["requests"])]
-    answers = Counter(f"{answer.status} {answer.text}" for answer in await asyncio.gather(*asked))
+async def held(gate: asyncio.Event) -> Response:
+    """The recorded service's slow answer, which here comes when all have arrived."""
+    await gate.wait()
+    return Response(200, b'{"predictions":["late"]}')
+
+
+async def assert_crowd(port: int, case: dict[str, Any], proxy: QueueProxy, gate: asyncio.Event) -> None:
+    refused = sum(count for answer, count in case["answers"].items() if answer.startswith("503"))
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(ask(port, "GET", case["path"])) for _ in range(case["requests"])]
+
+        async def arrived() -> bool:
+            inside, done = proxy.stats.concurrency, sum(task.done() for task in asked)
+            return (inside, done) == (case["requests"] - refused, refused)
+
+        await eventually("all have arrived", arrived)
+        gate.set()
+    answers = Counter(f"{task.result().status} {task.result().text}" for task in asked)
     assert dict(answers) == case["answers"]
 
 
