@@ -6,6 +6,7 @@ server for each request is the figure that neighbours disturb least: it tells wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -16,6 +17,9 @@ from benchmarks.serving.cases import Case
 from benchmarks.serving.h2load import Figures
 
 _US_PER_S = 1e6
+_SLICE_S_MAX = 8.0
+"""Of servers that are too slow for the usual slice. A guess."""
+_SETTLE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,28 @@ def measure(contenders: Sequence[Contender], *, connections: int, effort: Effort
 
 
 def _slice(contender: Contender, connections: int, slice_s: float) -> Slice:
+    slice_s = max(slice_s, min(_SLICE_S_MAX, 2 * connections * _settled(contender)))
     used_s = machine.cpu_s([contender.pid])
     figures = h2load.run(contender.case, contender.port, connections=connections, duration_s=slice_s)
     used_s = machine.cpu_s([contender.pid]) - used_s
     # The warm-up's requests are in the processor time and not in the log; they take their share of it.
     counted = figures.requests_per_s * (slice_s + h2load.WARM_UP_S)
     return Slice(figures, used_s / counted * _US_PER_S if counted else float("inf"))
+
+
+def _settled(contender: Contender) -> float:
+    """Waits until the server is done with what the load before left behind; how long one request takes then, in seconds.
+
+    One that takes 50 ms needs seconds to answer each of 64 connections once, also when those are gone.
+    """
+    deadline_s = time.monotonic() + _SETTLE_S
+    while True:
+        began_s = time.perf_counter()
+        refusal = contender.case.refusal(contender.port)
+        if not refusal:
+            return time.perf_counter() - began_s
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"{contender.name} does not answer {contender.case.name} any more: {refusal}")
 
 
 def ratio(of: Sequence[Slice], to: Sequence[Slice]) -> str:
