@@ -195,7 +195,11 @@ class ServerMetrics:
             "where the model runs, and whether another device was asked for; always 1",
             ("model_name", "device", "fallback"),
         )
+        self.queue = Histogram(
+            "ladle_request_queue_seconds", "from a request's headers to its decoding: its body, and its slot", model
+        )
         self.load = Gauge("ladle_model_load_seconds", "how long the model took to load", model)
+        self.size = Gauge("ladle_model_size_bytes", "the files in the model's directory", model)
 
     def dump(self) -> dict[str, list[Any]]:
         """Everything that was counted, as JSON has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from ladle.errors import BadModel
@@ -24,3 +25,13 @@ def find_model_file(directory: Path, extensions: tuple[str, ...]) -> Path:
         names = ", ".join(path.name for path in found[:_LISTED_MAX])
         raise BadModel(f"more than one model file in {directory}, only one is allowed: {names}")
     return found[0]
+
+
+def directory_bytes(directory: Path) -> int:
+    """The length of all files below it, or of the file that it is; what cannot be read counts nothing."""
+    paths = [directory] if directory.is_file() else directory.rglob("*")
+    total = 0
+    for path in paths:
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total

@@ -16,6 +16,7 @@ from ladle.server.execution import Call, Runner, in_daemon_thread
 from ladle.server.hooks import EXPLAIN, PREDICT, compose
 from ladle.server.metrics import ServerMetrics
 from ladle.server.model import Model
+from ladle.server.model_files import directory_bytes
 from ladle.server.statistics import ModelStatistics
 
 log = get_logger(__name__)
@@ -43,6 +44,8 @@ class ServedModel:
         """Where the model's requests are batched."""
         self.preprocess = metrics.preprocess.series(model.name)
         """Decoding a request."""
+        self.queue = metrics.queue.series(model.name)
+        """Waiting for the body and for a slot."""
         self.postprocess = metrics.postprocess.series(model.name)
         """Encoding an answer."""
         self._metrics = metrics
@@ -172,6 +175,9 @@ class ModelRepository:
         served.runner.allow(self._threads_of(served.model))  # A model may learn in `load` whether it is thread-safe.
         took_s = self._clock.monotonic_s() - began_s
         self._metrics.load.set((name,), took_s)
+        if served.model.directory is not None:
+            size_bytes = await asyncio.to_thread(directory_bytes, served.model.directory)
+            self._metrics.size.set((name,), size_bytes)
         log.info("model loaded", model=name, seconds=round(took_s, 3), **served.metadata.properties)
 
     async def unload(self, name: str) -> None:

@@ -27,4 +27,7 @@ def run_runtime(argv: Sequence[str], build: BuildModel) -> int:
         write_last_words(str(error))
         return 1
     limit_native_threads(env)
-    return serve(*([built] if isinstance(built, Model) else built), options=options)
+    models = [built] if isinstance(built, Model) else built
+    for model in models:
+        model.directory = model.directory or options.model_directory
+    return serve(*models, options=options)

@@ -67,6 +67,7 @@ class V1:
     def _infer(self, request: Request, name: str, verb: str) -> Answer:
         served = self._data_plane.repository.find_ready(name)
         began_s = self._clock.monotonic_s()
+        served.queue.observe(began_s - request.arrived_s)
         if served.batcher is not None and verb == "predict":
             refusal = _batch_refusal(request)
             if refusal is not None:

@@ -67,6 +67,7 @@ class V2:
     def infer(self, request: Request, name: str) -> Answer:
         served = self._data_plane.repository.find_ready(name)
         began_s = self._clock.monotonic_s()
+        served.queue.observe(began_s - request.arrived_s)
         inference = decode_request(name, decoded_body(request), _json_length(request), TextHeaders(request.headers))
         served.preprocess.observe(self._clock.monotonic_s() - began_s)
         result = self._data_plane.predict(served, inference)

@@ -7,6 +7,7 @@ import json
 import struct
 import zlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -311,11 +312,23 @@ class TestMetrics:
             'request_preprocess_seconds_count{model_name="sum"} 1.0',
             'request_postprocess_seconds_count{model_name="sum"} 1.0',
             'request_explain_seconds_count{model_name="sum"} 0.0',
+            'ladle_request_queue_seconds_count{model_name="sum"} 1.0',
+            'ladle_model_load_seconds{model_name="sum"}',
             'ladle_requests_total{code="200",model_name="sum",protocol="v1"} 1.0',
             'ladle_requests_total{code="500",model_name="bug",protocol="v2"} 1.0',
             "process_resident_memory_bytes",
         ):
             assert line in page
+
+    async def test_the_size_of_a_model_is_that_of_its_files(self, tmp_path: Path) -> None:
+        (tmp_path / "1").mkdir()
+        (tmp_path / "1" / "weights").write_bytes(bytes(1000))
+        (tmp_path / "labels").write_bytes(bytes(24))
+        (tmp_path / "gone").symlink_to("nowhere")
+        model = SumModel("sum")
+        model.directory = tmp_path
+        async with served(model) as app:
+            assert 'ladle_model_size_bytes{model_name="sum"} 1024.0' in (await app.get("/metrics")).text
 
     async def test_openmetrics_for_who_accepts_it(self, app: Served) -> None:
         answer = await app.get("/metrics", accept="application/openmetrics-text; version=1.0.0")
