@@ -6,9 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from ladle.errors import BadModel
+from ladle.server.model import Model
 from ladle.server.options import ServerOptions
 from ladle.server.runtime import run_runtime
-from runtimes.pytorchserver.model import TorchModel
 from runtimes.pytorchserver.settings import TorchFlags, TorchSettings
 
 
@@ -17,11 +18,16 @@ def main(argv: Sequence[str]) -> int:
     return run_runtime(argv, partial(build_model, TorchFlags.parse(argv)))
 
 
-def build_model(flags: TorchFlags, options: ServerOptions, env: Mapping[str, str]) -> TorchModel:
-    """The model that the flags and the environment describe."""
-    return TorchModel(
-        options.model_name, options.model_directory, settings=TorchSettings.from_environment(env, flags=flags)
-    )
+def build_model(flags: TorchFlags, options: ServerOptions, env: Mapping[str, str]) -> Model:
+    """The model that the flags and the environment describe; BadModel where there is no PyTorch."""
+    settings = TorchSettings.from_environment(env, flags=flags)
+    try:
+        from runtimes.pytorchserver.model import TorchModel
+    except ImportError as error:
+        raise BadModel(
+            f"the PyTorch runtime needs {error.name}, which is not installed here: pip install 'ladle[pytorch]'"
+        ) from error
+    return TorchModel(options.model_name, options.model_directory, settings=settings)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,8 @@ class Binder:
 
     def _bind_v2(self, inputs: Sequence[Tensor]) -> dict[str, Any]:
         by_name = {self._name_for(tensor.name): tensor for tensor in inputs}
+        if len(by_name) < len(inputs):
+            raise InvalidInput(f"inputs are {[tensor.name for tensor in inputs]}, which names one of the model's twice")
         self._check_names(list(by_name))
         return {name: self._tensor(self._argument(name), tensor) for name, tensor in by_name.items()}
 

@@ -19,7 +19,7 @@ from runtimes.pytorchserver.datatypes import default_datatype, looks_up, to_prot
 from runtimes.pytorchserver.devices import CPU, DeviceChoice, Machine, decide_device
 from runtimes.pytorchserver.export import read_export
 from runtimes.pytorchserver.failures import misfit_message
-from runtimes.pytorchserver.files import find_archive, find_class_file, model_folder
+from runtimes.pytorchserver.files import find_archive, model_folder
 from runtimes.pytorchserver.inputs import Binder
 from runtimes.pytorchserver.model_class import read_model_class
 from runtimes.pytorchserver.outputs import named_outputs
@@ -38,7 +38,7 @@ class TorchModel(Model):
         self._directory = directory
         self._settings = settings or TorchSettings()
         # Archives keep nothing between calls. A class of the user's own may, in its attributes.
-        self.thread_safe = find_class_file(model_folder(directory)) is None
+        self.thread_safe = not any(model_folder(directory).glob("*.py"))
         self._program: Program | None = None
         self._binder: Binder | None = None
         self._choice = DeviceChoice(CPU)
@@ -80,6 +80,8 @@ class TorchModel(Model):
 
     def unload(self) -> None:
         self._program = self._binder = None
+        if self._choice.device != CPU:
+            torch.cuda.empty_cache()  # Else PyTorch keeps the memory, and the next process on this GPU lacks it.
 
     def _read(self) -> Program:
         path, kind = find_archive(self._directory)

@@ -8,7 +8,13 @@ import contextlib
 import importlib
 import os
 
-MODULES = ("runtimes.pytorchserver.__main__", "uvloop", "prometheus_client.core", "torch.export")
+MODULES = (
+    "runtimes.pytorchserver.__main__",
+    "runtimes.pytorchserver.model",
+    "uvloop",
+    "prometheus_client.core",
+    "torch.export",
+)
 LAZY_MODULES = (
     "torch.export.passes",
     "torch.export.pt2_archive._package",
@@ -16,7 +22,7 @@ LAZY_MODULES = (
     "torch._inductor.output_code",
     "torch._export.db.logging",
 )
-"""What reading an archive of torch.export imports first, 1.5 s of it. Of PyTorch's own, hence perhaps not in another version."""
+"""What reading an archive of torch.export imports first, 1.5 s of it. PyTorch's own: another version may lack some."""
 
 # OpenBLAS starts a thread for each core when it is imported, and a template must have none.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

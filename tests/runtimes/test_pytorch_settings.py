@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +95,13 @@ class TestSettings:
     def test_declared_inputs_that_cannot_be_read_show_the_form(self, text: str) -> None:
         with pytest.raises(UserError, match=r"LADLE_TORCH_INPUTS: .*must be"):
             parse_inputs(text)
+
+
+def test_without_pytorch_the_server_says_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; from runtimes.pytorchserver.__main__ import main; sys.exit(main([]))"
+    )
+    env = {**os.environ, "LADLE_TERMINATION_LOG": str(tmp_path / "log")}
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "needs torch, which is not installed here: pip install 'ladle[pytorch]'" in (tmp_path / "log").read_text()

@@ -83,6 +83,7 @@ class TestInputs:
         [
             (PAIR[:1], "inputs are ['left'], expected ['left', 'right'], and may have ['scale']"),
             ([*PAIR, tensor("up", "FP32", [1], [1])], "inputs are ['left', 'right', 'up'], expected ['left', 'right']"),
+            ([*PAIR, tensor("input-0", "FP32", [1], [1])], "which names one of the model's twice"),
             ([PAIR[0], tensor("input-7", "FP32", [1], [1])], "inputs are ['input-7', 'left'], expected"),
             ([PAIR[0], tensor("right", "BYTES", [1], ["x"])], "input 'right': expected numbers, got BYTES"),
             ([PAIR[0], tensor("right", "FP32", [1, 3], [1, 2, 3])], "must match the size of tensor"),
