@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ class FleetProcess:
         seen: set[int] = set()
 
         def ask() -> bool:
-            seen.add(self.ask())
+            with suppress(OSError):  # Of a connection that a dying worker was given.
+                seen.add(self.ask())
             return len(seen) >= count
 
         wait_for(f"{count} workers answer", ask, timeout_s=DEADLINE_S)
