@@ -16,13 +16,13 @@ from ladle.clock import Clock
 from ladle.server.breaker import Breaker
 from ladle.server.drain import Drainer
 from ladle.server.http.application import Exchange, Handler, internal_error
-from ladle.server.http.messages import TEXT, ByteStream, Request, Response, text
+from ladle.server.http.messages import TEXT, ByteStream, LastWords, Request, Response, text
 from ladle.server.probes import health_answer, health_refusal, ingress_answer, is_health_check, is_ingress_probe
 from ladle.server.queue_settings import QueueSettings
 from ladle.server.run_queue import RunQueue
 from ladle.server.stats import ConcurrencyStats
 
-TIMEOUT_TEXT = b"request timeout"
+TIMEOUT_TEXT = LastWords(b"request timeout")
 _PROMPT_BYTES_MAX = 64 * 1024
 """A body up to here is taken to arrive with its headers; the server's own limits end one that stalls. A guess."""
 _PROXIED_HEADER = b"k-proxy-request"

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ladle.server.http.messages import Header, Request
+from ladle.server.http.messages import HOP_BY_HOP, Header, Request
 
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-"""Of one connection, not of the message (RFC 9110 7.6.1)."""
 _NOT_FOR_THE_CONTAINER = frozenset(
     {b"knative-serving-revision", b"knative-serving-namespace", b"k-original-host", b"expect"}
 )

@@ -15,13 +15,13 @@ from ladle.server.http.application import Dispatcher, Handler
 from ladle.server.http.client import IDLE_CONNECTIONS_MAX, ClientPool
 from ladle.server.http.connection import Connection
 from ladle.server.http.server import HttpServer
+from ladle.server.http2.first_bytes import FirstBytes
+from ladle.server.http2.messages import HTTP2
+from ladle.server.http2.server import Http2Connection, Http2Server
 from ladle.server.queue_proxy import QueueProxy
 from ladle.server.queue_settings import BadSetting, QueueSettings, number
 from runtimes.queueproxy.batching import BatchingProxy
-from runtimes.queueproxy.http2.first_bytes import FirstBytes
-from runtimes.queueproxy.http2.messages import HTTP2
-from runtimes.queueproxy.http2.proxy import Http2ReverseProxy
-from runtimes.queueproxy.http2.server import Http2Connection, Http2Server
+from runtimes.queueproxy.http2_proxy import Http2ReverseProxy
 from runtimes.queueproxy.readiness import Prober, ReadinessProbe, parse_probe
 from runtimes.queueproxy.reverse_proxy import ReverseProxy
 

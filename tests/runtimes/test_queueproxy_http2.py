@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.queueproxy.http2.connection import STREAM_WINDOW_BYTES
-from runtimes.queueproxy.http2.goaway import PREFACE, GoAwayFilter, render_goaway
+from ladle.server.http2.connection import STREAM_WINDOW_BYTES
+from ladle.server.http2.goaway import PREFACE, GoAwayFilter, render_goaway
 from tests.runtimes.foreign import busy, idle, sidecar
 from tests.runtimes.foreign_grpc import DEADLINE_S, ForeignGrpc, behind_sidecar, channel, foreign_grpc, method
 from tests.waiting import eventually

@@ -19,6 +19,20 @@ OCTETS = b"application/octet-stream"
 TEXT = b"text/plain; charset=utf-8"
 NO_SNIFF: Header = (b"x-content-type-options", b"nosniff")
 _BODILESS_STATUSES = frozenset({204, 304})
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Of one connection, not of the message (RFC 9110 7.6.1)."""
 
 
 class Request:
@@ -94,6 +108,11 @@ class ByteStream(Protocol):
     async def __anext__(self) -> bytes: ...
 
     async def aclose(self) -> None: ...
+
+
+class LastWords(bytes):
+    """The text with which a proxy ends a stream that took too long. The status is sent by then, so that in HTTP the text
+    follows what was sent of the body; a client of gRPC gets it as its status."""
 
 
 class Response:

@@ -6,10 +6,11 @@ import asyncio
 import os
 
 from ladle.log import get_logger
-from ladle.server.http.messages import Request, Response, text
-from runtimes.queueproxy.http2.client import ClientStream, Http2Pool
-from runtimes.queueproxy.http2.connection import Http2Body
-from runtimes.queueproxy.http2.messages import RelayedResponse, headers_for_container
+from ladle.server.http.messages import Header, Request, Response, text
+from ladle.server.http2.client import ClientStream, Http2Pool
+from ladle.server.http2.connection import Http2Body
+from ladle.server.http2.messages import RelayedResponse, request_headers_of
+from runtimes.queueproxy.headers import request_headers
 
 log = get_logger("runtimes.queueproxy")
 
@@ -27,7 +28,7 @@ class Http2ReverseProxy:
             connection = await self._pool.connection()
             body = request.stream
             assert isinstance(body, Http2Body), "only for requests that came over HTTP/2"
-            stream = connection.begin(headers_for_container(request), end_stream=body.spent)
+            stream = connection.begin(_headers_for_container(request), end_stream=body.spent)
         except OSError as error:
             return self._bad_gateway(error)
         try:
@@ -53,6 +54,12 @@ class Http2ReverseProxy:
         if isinstance(error, ConnectionRefusedError):
             return text(502, f"dial tcp {self._address}: connect: connection refused")
         return text(502, os.strerror(error.errno).lower() if error.errno else str(error) or "EOF")
+
+
+def _headers_for_container(request: Request) -> list[Header]:
+    fields = request_headers(request, chunked=False)
+    host = next((value for name, value in fields if name == b"host"), b"")
+    return request_headers_of(request, authority=host, fields=fields)
 
 
 def _no_trailers() -> None:

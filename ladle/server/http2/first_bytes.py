@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from runtimes.queueproxy.http2.goaway import PREFACE
+from ladle.server.http2.goaway import PREFACE
 
 _WAIT_S = 30.0
 """For the first byte; HTTP/1.1's limit for headers."""

@@ -1,6 +1,6 @@
 """The container's side: streams on as few connections as its own limit allows.
 
-A connection that the container ends with a GOAWAY finishes what it has begun; new streams go to another one.
+A connection that the server ends with a GOAWAY finishes what it has begun; new streams go to another one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import h2.exceptions
 
 from ladle.server.http.body import BodyStream
 from ladle.server.http.messages import Header
-from runtimes.queueproxy.http2.connection import Http2Body, Http2Protocol, StreamReset
+from ladle.server.http2.connection import Http2Body, Http2Protocol, StreamReset
 
 _SETTINGS_S = 5.0
 """Longest wait for a new connection's settings: a server that is slower speaks something else."""
 
 
 class ClientStream:
-    """One request to the container and its answer."""
+    """One request to the server and its answer."""
 
     def __init__(self, connection: Http2ClientConnection, stream_id: int) -> None:
         self.id = stream_id
@@ -30,7 +30,7 @@ class ClientStream:
         self.trailers: list[Header] | None = None
         self.sender: asyncio.Task[None] | None = None
         self.ended = False
-        """Whether the container has said all."""
+        """Whether the server has said all."""
         self.sent_all = False
 
     def fail(self, error: Exception) -> None:
@@ -59,14 +59,14 @@ class ClientStream:
 
 
 class Http2ClientConnection(Http2Protocol):
-    """One connection to the container."""
+    """One connection to the server."""
 
     def __init__(self, pool: Http2Pool) -> None:
         super().__init__(client=True)
         self._pool = pool
         self._streams: dict[int, ClientStream] = {}
         self.settled: asyncio.Future[None] = self._loop.create_future()
-        """Done when the container has sent its settings, and its limit of streams is known."""
+        """Done when the server has sent its settings, and its limit of streams is known."""
 
     @property
     def has_room(self) -> bool:
@@ -157,7 +157,7 @@ class Http2Pool:
                     await made.settled
             except TimeoutError:
                 made.abort()
-                raise ConnectionAbortedError("the container does not speak HTTP/2") from None
+                raise ConnectionAbortedError("the server does not speak HTTP/2") from None
             return made
 
     def forget(self, connection: Http2ClientConnection) -> None:

@@ -12,14 +12,13 @@ import h2.events
 import h2.exceptions
 
 from ladle.log import get_logger
-from ladle.server.http.messages import Header, Request, Response, has_body
+from ladle.server.http.messages import Header, LastWords, Request, Response, has_body
 from ladle.server.http.server import HttpServer
-from ladle.server.queue_proxy import TIMEOUT_TEXT
-from runtimes.queueproxy.http2.connection import Http2Body, Http2Protocol, StreamReset
-from runtimes.queueproxy.http2.grpc_status import DEADLINE_EXCEEDED, UNAVAILABLE, grpc_trailers, is_grpc, status_of
-from runtimes.queueproxy.http2.messages import RelayedResponse, request_of
+from ladle.server.http2.connection import Http2Body, Http2Protocol, StreamReset
+from ladle.server.http2.grpc_status import DEADLINE_EXCEEDED, UNAVAILABLE, grpc_trailers, is_grpc, status_of
+from ladle.server.http2.messages import RelayedResponse, request_of
 
-log = get_logger("runtimes.queueproxy")
+log = get_logger(__name__)
 
 _IDLE_S = 65.0
 """Without streams, before a connection is ended: as over HTTP/1.1."""
@@ -226,8 +225,8 @@ class ServerStream:
         connection.h2.send_headers(self.id, head)
         connection.flush()
         async for piece in stream:
-            if piece is TIMEOUT_TEXT and is_grpc(self.request):
-                connection.end_stream(self.id, grpc_trailers(DEADLINE_EXCEEDED, TIMEOUT_TEXT))
+            if isinstance(piece, LastWords) and is_grpc(self.request):
+                connection.end_stream(self.id, grpc_trailers(DEADLINE_EXCEEDED, piece))
                 return
             await self._send_piece(piece)
         connection.end_stream(self.id, response.trailers() if isinstance(response, RelayedResponse) else None)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ladle.server.http.body import BodyStream
-from ladle.server.http.messages import ByteStream, Header, Request, Response
-from runtimes.queueproxy.headers import HOP_BY_HOP, request_headers
+from ladle.server.http.messages import HOP_BY_HOP, ByteStream, Header, Request, Response
 
 HTTP2 = "2"
 """The version of such a request."""
@@ -14,7 +13,7 @@ _METHOD, _PATH, _AUTHORITY, _STATUS = b":method", b":path", b":authority", b":st
 
 
 class RelayedResponse(Response):
-    """The container's answer: its headers as they came, and the trailers that its body ends with."""
+    """Another server's answer: its headers as they came, and the trailers that its body ends with."""
 
     __slots__ = ("head", "trailers")
 
@@ -46,11 +45,14 @@ def request_of(headers: Iterable[Header], body: BodyStream, *, peer: str, arrive
     return request
 
 
-def headers_for_container(request: Request) -> list[Header]:
-    """The request's headers as the container gets them, pseudo-headers first."""
-    fields = request_headers(request, chunked=False)
-    host = next((value for name, value in fields if name == b"host"), b"")
-    pseudo = [(_METHOD, request.method.encode()), (b":scheme", b"http"), (_AUTHORITY, host), (_PATH, request.target)]
+def request_headers_of(request: Request, *, authority: bytes, fields: Iterable[Header]) -> list[Header]:
+    """The headers of a request for the next hop: pseudo-headers first, then `fields` without their Host."""
+    pseudo = [
+        (_METHOD, request.method.encode()),
+        (b":scheme", b"http"),
+        (_AUTHORITY, authority),
+        (_PATH, request.target),
+    ]
     rest = [header for header in fields if header[0] != b"host"]
     if request.headers.get(b"te") == b"trailers":  # The one value that HTTP/2 allows, and gRPC asks for.
         rest.append((b"te", b"trailers"))

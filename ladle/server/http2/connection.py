@@ -19,7 +19,7 @@ import h2.exceptions
 import h2.settings
 
 from ladle.server.http.body import BodyStream
-from runtimes.queueproxy.http2.goaway import GoAwayFilter, render_goaway
+from ladle.server.http2.goaway import GoAwayFilter, render_goaway
 
 STREAM_WINDOW_BYTES = 1024 * 1024
 """What one body may hold unread. A guess: 1 ms of a loopback's throughput."""
