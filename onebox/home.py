@@ -127,6 +127,11 @@ class Home:
         write_atomically(self.settings_file, json.dumps(asdict(settings), indent=2).encode() + b"\n")
 
 
+def metrics_socket(home: Home, component: str) -> Path:
+    """Where a component serves its metrics to the engine, which serves them all."""
+    return home.run / f"{component}-metrics.sock"
+
+
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Replaces `path` by `content` in one step: a reader, or a crash, sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

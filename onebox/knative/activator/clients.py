@@ -57,6 +57,10 @@ class Exchange:
         self.complete = False
         """Whether the whole request was read."""
         self.started = False
+        self.status = 0
+        """Of the answer; 0 until it begins."""
+        self.started_s: float | None = None
+        """When the answer began."""
         self.finished = False
         self.last_written_s: float | None = None
         self._connection = connection
@@ -114,7 +118,9 @@ class Exchange:
 
     def answer_head(self, head: ResponseHead) -> None:
         self.started = True
+        self.status = head.status
         self._written()
+        self.started_s = self.last_written_s
         line = self.head.line
         bounded = head.content_length is not None or not head.has_body(line.method)
         self._rechunked = not bounded and not line.http_1_0

@@ -77,11 +77,7 @@ class Forwarder:
         """Answers one request. Cancelled when its client goes away."""
         try:
             target = await self._find(exchange.head)
-            self._load.arrive(target.key)
-            try:
-                await self._forward(exchange, target)
-            finally:
-                self._load.depart(target.key)
+            await self._count(exchange, target)
         except Refusal as refusal:
             exchange.reply(refusal.status, refusal.text, refusal.headers)
         except Exception:  # The top of a request: a bug in one must not end the others.
@@ -90,6 +86,19 @@ class Forwarder:
                 exchange.abort()
             else:
                 exchange.reply(500)
+
+    async def _count(self, exchange: Exchange, target: Target) -> None:
+        arrived_s, cold = self._clock.monotonic_s(), target.throttle.is_cold
+        self._load.arrive(target.key)
+        try:
+            await self._forward(exchange, target)
+        except Refusal as refusal:
+            exchange.reply(refusal.status, refusal.text, refusal.headers)
+        finally:
+            self._load.depart(target.key)
+            target.counts.answered(exchange.status, self._clock.monotonic_s() - arrived_s)
+            if cold:
+                target.counts.started_cold(exchange.status, (exchange.started_s or arrived_s) - arrived_s)
 
     async def _find(self, head: RequestHead) -> Target:
         key = revision_of(head)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from controller.base.clock import Clock
 from controller.base.logging import get_logger
+from controller.base.unix_socket import connected
 from controller.reconcile.plan import Key
 from ladle.server.stats import REPORT_PERIOD_S, ConcurrencyStats
-from onebox.knative.stats_link import ActivatorStat, connected, encode_stat
+from onebox.knative.stats_link import ActivatorStat, encode_stat
 
 RECONNECT_MIN_S = 0.02
 RECONNECT_MAX_S = 0.5

@@ -6,17 +6,21 @@ import asyncio
 import random
 import resource
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from controller.base.clock import Clock, SystemClock
 from controller.base.logging import get_logger
+from controller.base.metrics_socket import metrics_on
 from controller.kube.client import KubeClient
 from controller.kube.informer import Informer
 from controller.kube.resources import ENDPOINTS, REVISIONS
-from onebox.home import Home
+from onebox.home import Home, metrics_socket
 from onebox.knative.activator.forward import Forwarder
 from onebox.knative.activator.limits import Limits
 from onebox.knative.activator.load import LoadLink
+from onebox.knative.activator.metrics import collect_requests
 from onebox.knative.activator.pods import PodPool
 from onebox.knative.activator.probes import Prober
 from onebox.knative.activator.server import ActivatorServer
@@ -39,10 +43,12 @@ async def run(home: Home) -> None:
             revisions=Informer(client, REVISIONS, clock=clock, rng=rng),
             endpoints=Informer(client, ENDPOINTS, clock=clock, rng=rng),
         )
-        async with asyncio.TaskGroup() as group:
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             background = [group.create_task(informer.run()) for informer in (informers.revisions, informers.endpoints)]
             activator = await start(home, group, informers, limits=Limits(), clock=clock, rng=rng)
             background.extend(activator.background)
+            collect = partial(collect_requests, activator.targets)
+            await stack.enter_async_context(metrics_on(metrics_socket(home, "activator"), [collect]))
             await stop.wait()
             log.info("draining")
             await activator.server.drain()

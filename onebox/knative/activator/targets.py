@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from controller.base.json import JsonView
 from controller.kube.informer import Change, ChangeKind, Informer
 from controller.reconcile.plan import Key
+from onebox.knative.activator.counts import RequestCounts
 from onebox.knative.activator.limits import Limits
 from onebox.knative.activator.throttle import Throttle
 from onebox.knative.endpoints import parse_endpoints
 from onebox.knative.names import private_service_name
+from onebox.knative.revision_labels import revision_labels
 
 REQUEST_TIMEOUT_S = 300.0
 """timeoutSeconds of a revision that has none; Knative's default. (Admission writes it into every new one.)"""
@@ -53,8 +55,11 @@ def parse_limits(revision: JsonView) -> RevisionLimits:
 class Target:
     """One revision."""
 
-    def __init__(self, key: Key, limits: RevisionLimits, throttle: Throttle) -> None:
+    def __init__(self, key: Key, limits: RevisionLimits, throttle: Throttle, *, labels: str) -> None:
         self.key = key
+        self.labels = labels
+        """Of its metrics, rendered."""
+        self.counts = RequestCounts()
         self.limits = limits
         self.throttle = throttle
         self.pods_changed = asyncio.Event()
@@ -100,7 +105,7 @@ class Targets:
         target = self._targets.get(key)
         if target is None:
             throttle = Throttle(limits.container_concurrency, limits=self._limits, rng=self._rng)
-            self._targets[key] = target = Target(key, limits, throttle)
+            self._targets[key] = target = Target(key, limits, throttle, labels=revision_labels(change.object))
             self._private[private] = key
             self._set_pods(target, self._endpoints.get(*private))
         elif target.limits != limits:

@@ -88,6 +88,11 @@ class Throttle:
         usable = sum(pod.usable for pod in self._pods)
         return None if usable and self._concurrency == 0 else usable * self._concurrency
 
+    @property
+    def is_cold(self) -> bool:
+        """Whether no pod can take a request, and none waits for that yet."""
+        return not self._waiters and not any(pod.usable for pod in self._pods)
+
     def configure(self, concurrency: int) -> None:
         self._concurrency = concurrency
         self._dispatch()

@@ -17,6 +17,7 @@ from controller.base.clock import Clock
 from controller.base.errors import UserError
 from controller.base.json import JsonView
 from controller.base.logging import get_logger
+from controller.base.unix_socket import start_server
 from controller.kube.client import KubeClient
 from controller.kube.errors import NotFound
 from controller.kube.informer import Change, ChangeKind, Informer
@@ -41,7 +42,7 @@ from onebox.knative.autoscaler.settings import (
 from onebox.knative.endpoints import Address, leads_to, parse_endpoints, ready_count
 from onebox.knative.names import deployment_name, private_service_name
 from onebox.knative.settings.deployment import parse_deployment
-from onebox.knative.stats_link import ActivatorStat, decode_stat, socket_path, start_server
+from onebox.knative.stats_link import ActivatorStat, decode_stat, socket_path
 
 FIELD_MANAGER = "autoscaler"
 _DEPLOYMENT_CONFIG_NAME = "config-deployment"

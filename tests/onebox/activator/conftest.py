@@ -12,13 +12,14 @@ import pytest
 import uvloop
 
 from controller.base.clock import SystemClock
+from controller.base.unix_socket import start_server
 from controller.kube.resources import ENDPOINTS, REVISIONS
 from controller.reconcile.plan import Key
 from onebox.home import OneboxSettings
 from onebox.knative.activator.limits import Limits
 from onebox.knative.activator.run import Activator, ActivatorInformers, start
 from onebox.knative.activator.targets import Target, parse_limits
-from onebox.knative.stats_link import ActivatorStat, decode_stat, socket_path, start_server
+from onebox.knative.stats_link import ActivatorStat, decode_stat, socket_path
 from tests.onebox.fake_pod import FakePod
 from tests.onebox.knative_world import World, background, world
 from tests.waiting import eventually

@@ -11,12 +11,13 @@ import pytest
 from aiohttp import web
 
 from controller.base.clock import SystemClock
+from controller.base.unix_socket import connected
 from controller.kube.resources import CONFIG_MAPS, DEPLOYMENTS, ENDPOINTS, REVISIONS
 from onebox.home import Home, OneboxSettings
 from onebox.istio.bootstrap import admin_socket
 from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
 from onebox.knative.autoscaler.report import ScaleBoard, ScaleReport
-from onebox.knative.stats_link import ActivatorStat, connected, encode_stat, socket_path
+from onebox.knative.stats_link import ActivatorStat, encode_stat, socket_path
 from tests.onebox.knative_world import World, background, world
 from tests.waiting import eventually
 

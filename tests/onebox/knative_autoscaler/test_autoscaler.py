@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from controller.base.clock import SystemClock
+from controller.base.unix_socket import connected
 from controller.kube.resources import DEPLOYMENTS, REVISIONS
 from onebox.knative.autoscaler.report import Activity, ScaleReport
-from onebox.knative.stats_link import connected, socket_path
+from onebox.knative.stats_link import socket_path
 from tests.onebox.fake_pod import fake_pod
 from tests.onebox.knative_autoscaler.conftest import Engine, running
 
