@@ -95,7 +95,7 @@ class Sidecar:
             self._follow(handler), prober.ready, tasks=tasks, settings=settings.queue, clock=clock
         )
         self._http = HttpServer(self.queue_proxy, tasks, clock=clock, streams_bodies=True, upgrades=True)
-        self._http2 = Http2Server(self._http)
+        self._http2 = Http2Server(self.queue_proxy, tasks, clock=clock, limits=self._http.limits)
         self._listener: asyncio.Server | None = None
         self._reporter = StatsReporter(self.queue_proxy.stats, clock=clock, pod=settings.queue.pod)
         admin = AdminHandler(self._reporter, self.queue_proxy.drainer.wait)

@@ -13,10 +13,18 @@ import h2.exceptions
 
 from ladle.server.http.body import BodyStream
 from ladle.server.http.messages import Header
-from ladle.server.http2.connection import Http2Body, Http2Protocol, StreamReset
+from ladle.server.http2.connection import STREAMS_MAX, Http2Body, Http2Protocol, StreamReset
 
 _SETTINGS_S = 5.0
 """Longest wait for a new connection's settings: a server that is slower speaks something else."""
+
+
+_STREAM_ID_LAST = 2**31 - 1
+"""A connection ends with its last number (RFC 9113 5.1.1)."""
+
+
+class NotHttp2Error(ConnectionAbortedError):
+    """Something listens there, but it does not speak HTTP/2."""
 
 
 class ClientStream:
@@ -34,7 +42,12 @@ class ClientStream:
         self.sent_all = False
 
     def fail(self, error: Exception) -> None:
+        """The stream is over."""
         self.ended = True
+        self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """Whoever waits for the answer, or reads it, gets this error; `close` then ends the stream."""
         if not self.head.done():
             self.head.set_exception(error)
             self.head.exception()  # Read here: nobody may be left to do it.
@@ -65,13 +78,20 @@ class Http2ClientConnection(Http2Protocol):
         super().__init__(client=True)
         self._pool = pool
         self._streams: dict[int, ClientStream] = {}
+        self.idle_since_s = self._loop.time()
+        """When its last stream ended."""
         self.settled: asyncio.Future[None] = self._loop.create_future()
         """Done when the server has sent its settings, and its limit of streams is known."""
 
     @property
     def has_room(self) -> bool:
-        limit = self.h2.remote_settings.max_concurrent_streams
-        return self.open and self.goaway_at is None and len(self._streams) < limit
+        limit = min(self.h2.remote_settings.max_concurrent_streams, STREAMS_MAX)
+        numbers_left = self.h2.highest_outbound_stream_id < _STREAM_ID_LAST
+        return self.open and self.goaway_at is None and numbers_left and len(self._streams) < limit
+
+    @property
+    def idle(self) -> bool:
+        return not self._streams
 
     def begin(self, headers: list[Header], *, end_stream: bool) -> ClientStream:
         """A new stream with these headers; only where there is room."""
@@ -88,7 +108,10 @@ class Http2ClientConnection(Http2Protocol):
         if not (stream.ended and stream.sent_all):
             self.reset(stream.id, h2.errors.ErrorCodes.CANCEL)
         self.read(stream.id, stream.body.unread)
-        if self.goaway_at is not None and not self._streams:
+        if self._streams:
+            return
+        self.idle_since_s = self._loop.time()
+        if self.goaway_at is not None:
             self.close()
 
     def lost(self, error: Exception) -> None:
@@ -143,26 +166,37 @@ class Http2Pool:
         self._connections: list[Http2ClientConnection] = []
         self._connecting: asyncio.Lock = asyncio.Lock()
 
-    async def connection(self) -> Http2ClientConnection:
-        """One with room for a stream; OSError where none can be had."""
+    async def connection(self, *, connect_s: float | None = None) -> Http2ClientConnection:
+        """One with room for a stream; OSError where none can be made, NotHttp2Error where the other side says nothing
+        that HTTP/2 begins with. `connect_s` limits the connecting alone.
+        """
         async with self._connecting:
             for known in self._connections:
                 if known.has_room:
                     return known
             loop = asyncio.get_running_loop()
-            _, made = await loop.create_connection(lambda: Http2ClientConnection(self), self._host, self._port)
+            async with asyncio.timeout(connect_s):
+                _, made = await loop.create_connection(lambda: Http2ClientConnection(self), self._host, self._port)
             self._connections.append(made)
             try:
                 async with asyncio.timeout(_SETTINGS_S):
                     await made.settled
-            except TimeoutError:
+            except OSError as error:  # Or its TimeoutError.
                 made.abort()
-                raise ConnectionAbortedError("the server does not speak HTTP/2") from None
+                raise NotHttp2Error("the server does not speak HTTP/2") from error
             return made
 
     def forget(self, connection: Http2ClientConnection) -> None:
         if connection in self._connections:
             self._connections.remove(connection)
+
+    def sweep(self, idle_s: float) -> bool:
+        """Closes connections that have been without streams for so long; whether any is left."""
+        oldest_s = asyncio.get_running_loop().time() - idle_s
+        for connection in [known for known in self._connections if known.idle and known.idle_since_s < oldest_s]:
+            connection.close()
+            self._connections.remove(connection)
+        return bool(self._connections) or self._connecting.locked()
 
     def close(self) -> None:
         for connection in list(self._connections):

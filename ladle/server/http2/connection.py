@@ -23,10 +23,9 @@ from ladle.server.http2.goaway import GoAwayFilter, render_goaway
 
 STREAM_WINDOW_BYTES = 1024 * 1024
 """What one body may hold unread. A guess: 1 ms of a loopback's throughput."""
-CONNECTION_WINDOW_BYTES = 16 * STREAM_WINDOW_BYTES
-"""What all bodies of a connection may hold unread."""
 STREAMS_MAX = 1000
-"""Streams of one connection at once; Go's servers allow 250, Envoy asks for fewer."""
+"""Streams of one connection at once; Go's servers allow 250, Envoy asks for fewer. The connection's own window has room for
+the windows of all of them: else a few bodies that nobody reads would stop every other one."""
 HEADER_LIST_BYTES_MAX = 64 * 1024
 """As over HTTP/1.1."""
 _DEFAULT_WINDOW_BYTES = 65_535
@@ -81,7 +80,8 @@ def _nothing() -> None:
 class Http2Protocol(asyncio.Protocol):
     """One connection. Its subclasses say what an event means."""
 
-    def __init__(self, *, client: bool) -> None:
+    def __init__(self, *, client: bool, stream_window_bytes: int = STREAM_WINDOW_BYTES) -> None:
+        self._stream_window_bytes = stream_window_bytes
         config = h2.config.H2Configuration(client_side=client, header_encoding=None)
         self.h2 = h2.connection.H2Connection(config)
         self._filter = GoAwayFilter(after_preface=not client)
@@ -118,14 +118,14 @@ class Http2Protocol(asyncio.Protocol):
         self.h2.local_settings = h2.settings.Settings(
             client=self.h2.config.client_side,
             initial_values={
-                codes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
+                codes.INITIAL_WINDOW_SIZE: self._stream_window_bytes,
                 codes.MAX_CONCURRENT_STREAMS: STREAMS_MAX,
                 codes.MAX_HEADER_LIST_SIZE: HEADER_LIST_BYTES_MAX,
                 codes.ENABLE_PUSH: 0,
             },
         )
         self.h2.initiate_connection()
-        self.h2.increment_flow_control_window(CONNECTION_WINDOW_BYTES - _DEFAULT_WINDOW_BYTES)
+        self.h2.increment_flow_control_window(STREAMS_MAX * self._stream_window_bytes - _DEFAULT_WINDOW_BYTES)
         self.flush()
 
     def data_received(self, data: bytes) -> None:

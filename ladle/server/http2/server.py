@@ -11,27 +11,41 @@ import h2.errors
 import h2.events
 import h2.exceptions
 
+from ladle.clock import Clock
 from ladle.log import get_logger
+from ladle.server.http.application import Application
+from ladle.server.http.limits import HttpLimits
 from ladle.server.http.messages import Header, LastWords, Request, Response, has_body
-from ladle.server.http.server import HttpServer
-from ladle.server.http2.connection import Http2Body, Http2Protocol, StreamReset
+from ladle.server.http2.connection import STREAM_WINDOW_BYTES, Http2Body, Http2Protocol, StreamReset
 from ladle.server.http2.grpc_status import DEADLINE_EXCEEDED, UNAVAILABLE, grpc_trailers, is_grpc, status_of
 from ladle.server.http2.messages import RelayedResponse, request_of
 
 log = get_logger(__name__)
 
-_IDLE_S = 65.0
-"""Without streams, before a connection is ended: as over HTTP/1.1."""
+_EVERY_STREAM = 2**31 - 1
+_GOAWAY_S = 1.0
+"""How long a client may take to hear that it should begin no more streams. A guess: a thousand times loopback's."""
+_PING = b"goaway!!"
 
 
 class Http2Server:
-    """What the connections of one port share. Lives beside an HttpServer, whose application and limits it has."""
+    """What the connections of one port share."""
 
-    def __init__(self, server: HttpServer) -> None:
-        self.application = server.application
-        self.tasks = server.tasks
-        self.clock = server.clock
-        self.limits = server.limits
+    def __init__(
+        self,
+        application: Application,
+        tasks: asyncio.TaskGroup,
+        *,
+        clock: Clock,
+        limits: HttpLimits,
+        stream_window_bytes: int = STREAM_WINDOW_BYTES,
+    ) -> None:
+        """`stream_window_bytes`: what one request's body may hold unread."""
+        self.application = application
+        self.tasks = tasks
+        self.clock = clock
+        self.limits = limits
+        self.stream_window_bytes = stream_window_bytes
         self.draining = False
         self.connections: set[Http2Connection] = set()
         self._quiet = asyncio.Event()
@@ -65,11 +79,13 @@ class Http2Connection(Http2Protocol):
     """One client's connection."""
 
     def __init__(self, server: Http2Server) -> None:
-        super().__init__(client=False)
+        super().__init__(client=False, stream_window_bytes=server.stream_window_bytes)
         self.server = server
         self._streams: dict[int, ServerStream] = {}
         self._peer = ""
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._goaway_timer: asyncio.TimerHandle | None = None
+        self._refusing = False
         self._last_stream_id = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,13 +102,29 @@ class Http2Connection(Http2Protocol):
     def lost(self, error: Exception) -> None:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+        if self._goaway_timer is not None:
+            self._goaway_timer.cancel()
         for stream in list(self._streams.values()):
             stream.abandon(error)
         self.server.gone(self)
 
     def finish(self) -> None:
-        """Ends the connection once its streams are answered."""
-        self.goaway_at = self._last_stream_id
+        """Ends the connection once its streams are answered.
+
+        A client may begin a stream before it hears of that. So it is told first, asked for a sign that it has heard, and
+        only then refused (RFC 9113 6.8): no request is lost.
+        """
+        if self._goaway_timer is not None or not self.open:
+            return
+        self.say_goaway(_EVERY_STREAM)
+        self.h2.ping(_PING)
+        self.flush()
+        self._goaway_timer = self._loop.call_later(_GOAWAY_S, self._refuse_streams)
+
+    def _refuse_streams(self) -> None:
+        if self._refusing:
+            return
+        self._refusing = True
         self.say_goaway(self._last_stream_id)
         if not self._streams:
             self.close()
@@ -113,9 +145,11 @@ class Http2Connection(Http2Protocol):
                 self.stream_ended(stream_id, StreamReset(code))
                 if (stream := self._streams.get(stream_id)) is not None:
                     stream.abandon(StreamReset(code))
+            case h2.events.PingAckReceived() if self._goaway_timer is not None:
+                self._refuse_streams()
 
     def _begin(self, stream_id: int, headers: list[Header], *, ended: bool) -> None:
-        if self.goaway_at is not None and self.server.draining:
+        if self._refusing:
             self.reset(stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)  # Told to go before this one; safe to repeat.
             return
         self._last_stream_id = stream_id
@@ -140,9 +174,9 @@ class Http2Connection(Http2Protocol):
         self.read(stream.id, stream.body.unread)  # Or the connection's window would shrink for ever.
         if self._streams:
             return
-        if self.goaway_at is not None:
+        if self._refusing or self.goaway_at is not None:
             self.close()
-        else:
+        elif self._goaway_timer is None:
             self._watch_idle()
 
     def _watch_idle(self, *, stop: bool = False) -> None:
@@ -150,7 +184,7 @@ class Http2Connection(Http2Protocol):
             self._idle_timer.cancel()
             self._idle_timer = None
         if not stop:
-            self._idle_timer = self._loop.call_later(_IDLE_S, self.finish)
+            self._idle_timer = self._loop.call_later(self.server.limits.keep_alive_s, self.finish)
 
 
 class ServerStream:

@@ -38,7 +38,7 @@ class Server(Protocol):
     clock: Clock
     draining: bool
 
-    def begin(self, exchange: Exchange) -> None:
+    def receive(self, exchange: Exchange) -> None:
         """A request's head is there. Must not block, must not raise."""
         ...
 
@@ -359,7 +359,7 @@ class ClientConnection(asyncio.Protocol):
         self._current = exchange
         if exchange.head.expects_continue:
             self.write(_CONTINUE)
-        self.server.begin(exchange)
+        self.server.receive(exchange)
 
     def _advance(self) -> None:
         # A loop, since an exchange may be over before `_begin` returns.

@@ -7,6 +7,7 @@ several Host, a Transfer-Encoding that is not exactly "chunked", or one besides 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -129,16 +130,20 @@ def render_request(head: RequestHead, address: Address) -> bytes:
     """
     line = head.line
     parts = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (line.method, line.target, str(address).encode())]
-    parts += [b"%b: %b\r\n" % header for header in head.passed_on]
-    if not head.original_host and head.host:
-        parts.append(b"k-original-host: %b\r\n" % head.host.encode("latin-1"))
-    parts.append(b"k-proxy-request: activator\r\n")
+    parts += [b"%b: %b\r\n" % header for header in (*head.passed_on, *added_headers(head))]
     if head.chunked:
         parts.append(b"transfer-encoding: chunked\r\n")
     if head.websocket:
         parts.append(b"connection: Upgrade\r\nupgrade: websocket\r\n")
     parts.append(b"\r\n")
     return b"".join(parts)
+
+
+def added_headers(head: RequestHead) -> Iterator[Header]:
+    """What tells a pod that the request came through the activator, and for which host it was meant."""
+    if not head.original_host and head.host:
+        yield b"k-original-host", head.host.encode("latin-1")
+    yield b"k-proxy-request", b"activator"
 
 
 def parse_response_head(status: int, reason: bytes, headers: list[Header]) -> ResponseHead:

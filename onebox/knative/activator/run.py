@@ -17,7 +17,9 @@ from controller.kube.client import KubeClient
 from controller.kube.informer import Informer
 from controller.kube.resources import ENDPOINTS, REVISIONS
 from onebox.home import Home, metrics_socket
+from onebox.knative.activator.carriers import Http1Carrier
 from onebox.knative.activator.forward import Forwarder
+from onebox.knative.activator.http2 import Http2Carrier
 from onebox.knative.activator.limits import Limits
 from onebox.knative.activator.load import LoadLink
 from onebox.knative.activator.metrics import collect_requests
@@ -54,7 +56,7 @@ async def run(home: Home) -> None:
             await activator.server.drain()
             for task in background:
                 task.cancel()
-            activator.pool.close()
+            activator.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +74,15 @@ class Activator:
     server: ActivatorServer
     targets: Targets
     pool: PodPool
+    http2: Http2Carrier
     port: int
     background: tuple[asyncio.Task[None], ...]
     """Runs until cancelled."""
+
+    def close(self) -> None:
+        """Ends the connections to pods."""
+        self.pool.close()
+        self.http2.close()
 
 
 async def start(
@@ -90,21 +98,24 @@ async def start(
     targets = Targets(informers.revisions, informers.endpoints, limits=limits, rng=rng)
     targets.watch()
     load = LoadLink(socket_path(home), clock)
-    pool = PodPool(clock, limits)
+    pool, http2 = PodPool(clock, limits), Http2Carrier(group, limits=limits, clock=clock)
     prober = Prober(pool, group)
-    forwarder = Forwarder(targets, load, pool=pool, prober=prober, limits=limits, clock=clock)
-    server = ActivatorServer(forwarder, load, group, limits=limits, clock=clock)
+    forwarder = Forwarder(targets, load, prober=prober, limits=limits, clock=clock)
+    server = ActivatorServer(
+        forwarder, load, group, http1=Http1Carrier(pool, clock), http2=http2, limits=limits, clock=clock
+    )
     port = await server.listen("127.0.0.1", home.settings().activator_port)
     log.info("listening", port=port)
-    background = (group.create_task(load.run()), group.create_task(_sweep_forever(server, pool, limits)))
-    return Activator(server=server, targets=targets, pool=pool, port=port, background=background)
+    background = (group.create_task(load.run()), group.create_task(_sweep_forever(server, pool, http2, limits)))
+    return Activator(server=server, targets=targets, pool=pool, http2=http2, port=port, background=background)
 
 
-async def _sweep_forever(server: ActivatorServer, pool: PodPool, limits: Limits) -> None:
+async def _sweep_forever(server: ActivatorServer, pool: PodPool, http2: Http2Carrier, limits: Limits) -> None:
     while True:
         await asyncio.sleep(limits.sweep_s)
         server.sweep()
         pool.sweep()
+        http2.sweep()
 
 
 def _raise_open_files() -> None:

@@ -127,4 +127,4 @@ async def bench(tmp_path: Path, limits: Limits) -> AsyncIterator[Bench]:
         yield Bench(made, activator, session, stats, connections)
         server.close()
         await activator.server.drain()
-        activator.pool.close()
+        activator.close()

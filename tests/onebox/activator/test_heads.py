@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.reconcile.plan import Key
-from onebox.knative.activator.forward import dial_error, revision_of
+from onebox.knative.activator.carriers import dial_error
+from onebox.knative.activator.forward import revision_of
 from onebox.knative.activator.heads import (
     BadRequest,
     RequestHead,

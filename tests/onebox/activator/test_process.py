@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from onebox.knative.stats_link import ActivatorStat
 from tests.onebox.activator.conftest import listen_to_stats
 from tests.onebox.fake_pod import fake_pod
 from tests.onebox.knative_world import World, world
+from tests.ports import free_port
 from tests.waiting import eventually
 
 HEADERS = {"Knative-Serving-Revision": "r-1", "Knative-Serving-Namespace": "default"}
@@ -30,13 +30,6 @@ class Started:
     process: asyncio.subprocess.Process
     url: str
     stats: list[ActivatorStat]
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def answers(url: str) -> bool:
@@ -52,7 +45,7 @@ async def answers(url: str) -> bool:
 
 @asynccontextmanager
 async def started(folder: Path) -> AsyncIterator[Started]:
-    port = unused_port()
+    port = free_port()
     async with world(folder, replace(OneboxSettings(), activator_port=port)) as made:
         kubeconfig = made.home.component_kubeconfig("activator")
         kubeconfig.parent.mkdir(parents=True)

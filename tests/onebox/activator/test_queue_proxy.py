@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from onebox.knative.autoscaler.scrape import PodStat, Scraper
 from onebox.knative.endpoints import Address
 from tests.onebox.activator.conftest import Bench
-from tests.onebox.activator.test_process import unused_port
 from tests.onebox.fake_pod import FakePod, fake_pod
 from tests.onebox.knative_world import PodPorts
+from tests.ports import free_port
 from tests.waiting import eventually
 
 
@@ -31,7 +31,7 @@ class Sidecar:
 @asynccontextmanager
 async def sidecar() -> AsyncIterator[Sidecar]:
     async with fake_pod("container") as container:
-        ports = PodPorts("pod-1", unused_port(), unused_port())
+        ports = PodPorts("pod-1", free_port(), free_port())
         environment = os.environ | {
             "USER_PORT": str(container.ports.data),
             "LADLE_HTTP_PORT": str(ports.data),
