@@ -103,7 +103,10 @@ def _one_class(predictions: list[int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grpc:
-    """Calls on one HTTP/2 connection: unary, or a stream of `words` answered one by one."""
+    """Calls on one HTTP/2 connection: unary, or a stream of `words` answered one by one.
+
+    They wait for the connection: a channel that has lost it refuses calls for a while by itself, and nobody was asked.
+    """
 
     url: str
     words: int = 0
@@ -117,10 +120,11 @@ class Grpc:
 
         async def call() -> str:
             if not self.words:
-                answers, expected = [await echo(b"word", timeout=REQUEST_TIMEOUT_S)], [b"word"]
+                answers, expected = [await echo(b"word", timeout=REQUEST_TIMEOUT_S, wait_for_ready=True)], [b"word"]
             else:
                 said = [b"%d" % number for number in range(self.words)]
-                answers = [answer async for answer in talk(iter(said), timeout=REQUEST_TIMEOUT_S)]
+                stream = talk(iter(said), timeout=REQUEST_TIMEOUT_S, wait_for_ready=True)
+                answers = [answer async for answer in stream]
                 expected = [b"you said " + word for word in said]
             if answers != expected:
                 raise BadAnswer(f"{len(answers)} of {len(expected)} messages: {answers!r}")
