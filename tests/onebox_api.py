@@ -10,7 +10,6 @@ them in a conftest.py, `api_of_module` included.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from controller.kube.client import KubeClient
 from controller.kube.resources import CRDS, KNOWN, NAMESPACES, ResourceType
 from onebox.apiserver.pki import ensure_credentials
 from onebox.home import Home, OneboxSettings
+from tests.ports import free_port
 from tests.waiting import eventually
 
 _START_S = 30.0
@@ -96,14 +96,6 @@ class ApiProcess:
             writer.close()
             with suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def prepare_api(root: Path, settings: OneboxSettings | None = None) -> ApiProcess:

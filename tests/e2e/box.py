@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,17 +18,11 @@ from ladle.sdk.client import Client
 from onebox.home import Home
 from onebox.node.records import RecordStore
 from onebox.processes import ProcessId, identify, processes_of
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 LADLE = Path(sys.executable).with_name("ladle")
 COMMAND_TIMEOUT_S = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def kubectl_missing() -> str | None:
@@ -111,7 +104,8 @@ class Box:
 def start_box(root: Path) -> Box:
     """Starts a onebox in `root` on free ports."""
     box = Box(Home(root.resolve()))
-    box.ladle("up", "--detach", "--api-port", str(free_port()), "--gateway-port", str(free_port()))
+    api_port, gateway_port = free_ports(2)
+    box.ladle("up", "--detach", "--api-port", str(api_port), "--gateway-port", str(gateway_port))
     return box
 
 

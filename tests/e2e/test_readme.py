@@ -12,7 +12,8 @@ import pytest
 
 from onebox.home import Home
 from onebox.processes import processes_of
-from tests.e2e.box import ROOT, free_port, kubectl_missing
+from tests.e2e.box import ROOT, kubectl_missing
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -33,7 +34,8 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
         pytest.skip(
             "the tests do not run from the repository's own environment, .venv, which the README's commands use"
         )
-    environment = {**os.environ, "HOME": str(tmp_path), "UP": f"--api-port {free_port()} --gateway-port {free_port()}"}
+    api_port, gateway_port = free_ports(2)
+    environment = {**os.environ, "HOME": str(tmp_path), "UP": f"--api-port {api_port} --gateway-port {gateway_port}"}
     for name in ("KUBECONFIG", "LADLE_HOME", "MAKEFLAGS", "MAKELEVEL"):
         environment.pop(name, None)
     script = "set -ex\n" + "\n".join(commands())

@@ -11,6 +11,7 @@ import pytest
 from controller.base.errors import UserError
 from onebox.home import OneboxSettings
 from onebox.ports import check_ports, is_free, scatter_internal_ports
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -21,21 +22,14 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def test_a_port_that_listens_is_not_free(taken: int) -> None:
     assert not is_free(taken)
-    assert is_free(free())
+    assert is_free(free_port())
 
 
 @pytest.mark.parametrize(("name", "flag"), [("api_port", "--api-port"), ("gateway_port", "--gateway-port")])
 def test_a_taken_port_names_its_owner_and_the_flag(taken: int, name: str, flag: str) -> None:
-    ports = {"api_port": free(), "gateway_port": free(), name: taken}
+    ports = {"api_port": free_port(), "gateway_port": free_port(), name: taken}
     with pytest.raises(UserError) as raised:
         check_ports(OneboxSettings(**ports))
     assert f"port {taken} is taken by" in raised.value.message
@@ -44,7 +38,7 @@ def test_a_taken_port_names_its_owner_and_the_flag(taken: int, name: str, flag: 
 
 
 def test_internal_ports_move_out_of_the_way(taken: int) -> None:
-    settings = check_ports(OneboxSettings(api_port=free(), gateway_port=free(), activator_port=taken))
+    settings = check_ports(OneboxSettings(api_port=free_port(), gateway_port=free_port(), activator_port=taken))
     assert settings.activator_port != taken
     ports = [value for name, value in vars_of(settings).items() if name.endswith("_port")]
     assert len(set(ports)) == len(ports)

@@ -13,7 +13,6 @@ from sklearn.svm import SVC
 
 import runtimes.pytorchserver  # noqa: F401  # Sets OpenMP's wait policy, before any test imports torch.
 from tests.runtimes.processes import Running, serving
-from tests.runtimes.processes import free_port as free_port
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from onebox.node.images import PRELOADS
-from tests.runtimes.processes import free_port
+from tests.ports import free_port
 from tests.runtimes.test_templates import DEADLINE_S, Template
 from tests.waiting import wait_for
 

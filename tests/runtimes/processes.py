@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_ports
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -54,8 +54,9 @@ def serving(command: Sequence[str], directory: Path, env: Mapping[str, str] | No
     arguments = list(command) if command[0].startswith("/") else [sys.executable, *command]
     directory.mkdir(parents=True, exist_ok=True)
     for attempt in range(_ATTEMPTS):
-        running = Running(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", directory / f"log-{attempt}")
-        ports = {"LADLE_HTTP_PORT": running.http.split(":")[1], "LADLE_GRPC_PORT": running.grpc.split(":")[1]}
+        http_port, grpc_port = free_ports(2)
+        running = Running(f"127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}", directory / f"log-{attempt}")
+        ports = {"LADLE_HTTP_PORT": str(http_port), "LADLE_GRPC_PORT": str(grpc_port)}
         with running.log.open("wb") as log:
             process = subprocess.Popen(arguments, env=environment(**ports, **(env or {})), stdout=log, stderr=log)
         try:
@@ -69,13 +70,6 @@ def serving(command: Sequence[str], directory: Path, env: Mapping[str, str] | No
             process.send_signal(signal.SIGTERM)
             process.wait(DEADLINE_S)
     raise AssertionError(f"no free port in {_ATTEMPTS} attempts")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def settled(process: subprocess.Popen[bytes], server: Running) -> bool:

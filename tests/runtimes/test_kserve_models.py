@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtimes.processes import KSERVE_PYTHON, Running, environment, free_port, needs_kserve, serving
+from tests.ports import free_port
+from tests.runtimes.processes import KSERVE_PYTHON, Running, environment, needs_kserve, serving
 from tests.waiting import wait_for
 
 triton_http = pytest.importorskip("tritonclient.http")

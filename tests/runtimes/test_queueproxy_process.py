@@ -14,7 +14,7 @@ from http.server import ThreadingHTTPServer
 import pytest
 
 from tests.ladle.server.wire import ask, wire
-from tests.onebox_api import free_port
+from tests.ports import free_port
 from tests.runtimes.foreign import Foreign, foreign_server, idle, sidecar
 from tests.waiting import eventually
 

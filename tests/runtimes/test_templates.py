@@ -20,7 +20,7 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 
 from onebox.node.images import PRELOADS
-from tests.runtimes.processes import free_port
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 DEADLINE_S = 60.0

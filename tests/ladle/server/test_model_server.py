@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 DEADLINE_S = 30.0
@@ -99,13 +100,6 @@ class Process:
 
     def probe(self) -> int:
         return self.status("/", User_Agent="kube-probe/1.32", K_Network_Probe="queue")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import re
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -27,20 +26,10 @@ from onebox.istio.publisher import Publisher
 from onebox.istio.registry import Listener
 from onebox.istio.translation import Translation
 from tests.onebox.istio.objects import installed_gateways, local_gateway_service
+from tests.ports import free_ports
 from tests.waiting import eventually, wait_for
 
 ENDPOINT_FILES = 32
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for entry in sockets:
-            entry.bind(("127.0.0.1", 0))
-        return [entry.getsockname()[1] for entry in sockets]
-    finally:
-        for entry in sockets:
-            entry.close()
 
 
 @dataclass

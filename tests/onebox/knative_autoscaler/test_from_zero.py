@@ -19,7 +19,8 @@ from onebox.knative.autoscaler.report import ScaleBoard
 from tests.onebox.fake_pod import FakePod, fake_pod
 from tests.onebox.knative_autoscaler.conftest import fake_gateway
 from tests.onebox.knative_world import background
-from tests.onebox_api import ApiProcess, free_port, open_api
+from tests.onebox_api import ApiProcess, open_api
+from tests.ports import free_port
 from tests.waiting import eventually
 
 HEADERS = {"Knative-Serving-Revision": "r-1", "Knative-Serving-Namespace": "default"}

@@ -9,7 +9,7 @@ import pytest
 from controller.base.errors import TransientError
 from onebox.node.ports import PortPool, actual_port, allocate, ports_annotation, user_port
 from tests.onebox.node.builders import agent, container, knative_containers, pod
-from tests.onebox_api import free_port
+from tests.ports import free_port
 
 
 def test_every_port_gets_one_that_no_other_pod_has() -> None:

@@ -20,7 +20,7 @@ from onebox.node.probe_spec import Exec, GrpcCheck, HttpGet, Sleep, TcpSocket
 from onebox.node.probing import Health, ProbeKind, initial_health
 from onebox.processes import identify
 from tests.onebox.node.builders import container, pod
-from tests.onebox_api import free_port
+from tests.ports import free_port
 from tests.waiting import eventually, wait_for
 
 Handle = Callable[[bytes], Awaitable[bytes]]

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.ladle.server.test_model_server import free_port
+from tests.ports import free_ports
 from tests.waiting import wait_for
 
 DEADLINE_S = 60.0
@@ -53,7 +53,7 @@ class FleetProcess:
 
     def __init__(self, directory: Path, workers: int, *, script: str = SERVER, **env: str) -> None:
         self.directory = directory
-        self.port, self.admin_port, self.grpc_port = free_port(), free_port(), free_port()
+        self.port, self.admin_port, self.grpc_port = free_ports(3)
         ports = {"HTTP": self.port, "ADMIN": self.admin_port, "GRPC": self.grpc_port}
         (directory / "server.py").write_text(script)
         self.log = directory / "log"
