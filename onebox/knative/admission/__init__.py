@@ -141,10 +141,13 @@ def _default_template(obj: JsonObject, request: AdmissionRequest, settings: Serv
     template = _template(obj)
     name = template["metadata"].get("name")
     old = (request.old or {}).get("spec", {}).get("template", {})
-    if name and name == (old.get("metadata") or {}).get("name"):
-        return  # New defaults would count as a change of a revision whose name says that nothing changed.
+    filled = copy.deepcopy(template)
     creating = request.operation is Operation.CREATE
-    default_revision_spec(template["spec"], obj["metadata"], settings.defaults, creating=creating)
+    default_revision_spec(filled["spec"], obj["metadata"], settings.defaults, creating=creating)
+    # New defaults would count as a change of a revision whose name says that nothing changed. The same defaults once more
+    # are none: who applies a manifest again, for example with other traffic, does not write them.
+    if not name or name != (old.get("metadata") or {}).get("name") or filled == old:
+        obj["spec"]["template"] = filled
 
 
 def _template(obj: JsonObject) -> JsonObject:

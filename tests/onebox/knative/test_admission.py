@@ -116,6 +116,22 @@ def test_a_named_revision_keeps_its_content() -> None:
     assert stored(changed, old=first)
 
 
+def test_a_manifest_with_a_named_revision_can_be_applied_again() -> None:
+    offered = service(template={"name": "svc-mine"})
+    first = stored(offered)
+    # A server-side apply replaces the list of containers and keeps what its manifest does not have.
+    links = first["spec"]["template"]["spec"]["enableServiceLinks"]
+    again = service(template={"name": "svc-mine"}, enableServiceLinks=links)
+    again["metadata"]["annotations"] = first["metadata"]["annotations"]
+    assert stored(again, old=first)["spec"] == first["spec"]
+
+
+def test_new_defaults_are_no_change_of_a_named_revision() -> None:
+    first = stored(service(template={"name": "svc-mine"}))
+    shorter = ServingAdmission(lambda: parse_settings({"config-defaults": {"revision-timeout-seconds": "60"}})).service
+    assert stored(first, shorter, old=first)["spec"] == first["spec"]
+
+
 def test_a_generated_name_leaves_no_room_for_one_of_the_users_own() -> None:
     offered = service(template={"name": "svc-mine"})
     offered["metadata"] = {"generateName": "svc-"}
