@@ -136,7 +136,9 @@ class SklearnModel(Model):
         """What one row's answer looks like: asked of the estimator, as attributes tell of some kinds only."""
         features = getattr(self._estimator, "n_features_in_", None)
         try:
-            answer = v2_response(_by_row(self._predict(np.zeros((1, features)))), InferRequest(model_name=self.name))
+            answer = v2_response(
+                _by_row(self._predict(np.zeros((1, int(features or 0))))), InferRequest(model_name=self.name)
+            )
         except Exception:  # noqa: BLE001  # Estimators raise what they like; one that takes no numbers does.
             return (TensorMetadata(DEFAULT_OUTPUT, self._label_datatype(), (-1,)),)
         return tuple(
