@@ -37,6 +37,11 @@ def request_headers(request: Request, *, chunked: bool) -> list[Header]:
     return kept
 
 
+def announces_body(request: Request) -> bool:
+    """Whether the headers of a request over HTTP/1.1 say that a body follows."""
+    return b"transfer-encoding" in request.headers or request.headers.get(b"content-length", b"0") != b"0"
+
+
 def forwarded_header(request: Request) -> bytes:
     """RFC 7239's header, made of the X-Forwarded- ones where those are there and it is not; else nothing."""
     headers = request.headers

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from ladle.log import get_logger
 from ladle.server.http.client import ClientConnection, ClientPool, NeverAnsweredError, ResponseHead
 from ladle.server.http.messages import Request, Response, text
-from runtimes.queueproxy.headers import request_headers, response_headers
+from runtimes.queueproxy.dialing import Dialer
+from runtimes.queueproxy.headers import announces_body, request_headers, response_headers
 
 _SWITCHING = 101
 _SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -19,14 +20,15 @@ log = get_logger("runtimes.queueproxy")
 class ReverseProxy:
     """An http Handler that lets the container answer; 502 with the reason where it does not."""
 
-    def __init__(self, pool: ClientPool) -> None:
+    def __init__(self, pool: ClientPool, dialer: Dialer) -> None:
         self._pool = pool
+        self._dialer = dialer
 
     async def __call__(self, request: Request) -> Response:
         try:
             return await self._exchange(request, fresh=request.upgrade)
         except NeverAnsweredError as error:
-            if request.upgrade or request.method not in _SAFE_TO_REPEAT or _has_body(request):
+            if request.upgrade or request.method not in _SAFE_TO_REPEAT or announces_body(request):
                 return self._bad_gateway(error)
         except OSError as error:
             return self._bad_gateway(error)
@@ -37,7 +39,7 @@ class ReverseProxy:
             return self._bad_gateway(error)
 
     async def _exchange(self, request: Request, *, fresh: bool) -> Response:
-        connection = await self._pool.connection(fresh=fresh)
+        connection = await self._dialer.connect(lambda: self._pool.connection(fresh=fresh))
         chunked = b"transfer-encoding" in request.headers
         try:
             head = await connection.request(
@@ -97,12 +99,8 @@ def _target(target: bytes) -> bytes:
     return b"/" + target.partition(b"://")[2].partition(b"/")[2]
 
 
-def _has_body(request: Request) -> bool:
-    return b"transfer-encoding" in request.headers or request.headers.get(b"content-length", b"0") != b"0"
-
-
 def _body_of(request: Request) -> AsyncIterator[bytes] | None:
-    return request.stream if request.upgrade or _has_body(request) else None
+    return request.stream if request.upgrade or announces_body(request) else None
 
 
 def _length_of(head: ResponseHead) -> int | None:

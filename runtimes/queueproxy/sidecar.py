@@ -21,11 +21,13 @@ from ladle.server.http2.server import Http2Connection, Http2Server
 from ladle.server.queue_proxy import QueueProxy
 from ladle.server.queue_settings import BadSetting, QueueSettings, number
 from runtimes.queueproxy.batching import BatchingProxy
+from runtimes.queueproxy.dialing import Dialer
 from runtimes.queueproxy.http2_proxy import Http2ReverseProxy
 from runtimes.queueproxy.readiness import Prober, ReadinessProbe, parse_probe
 from runtimes.queueproxy.reverse_proxy import ReverseProxy
 
 _DATA_PORT = 8012
+_H2C_PORT = 8013
 _ADMIN_PORT = 9090
 _USER_PORT = 8080
 """Knative's numbers, inside a pod."""
@@ -44,6 +46,8 @@ class SidecarSettings:
     http_port: int = _DATA_PORT
     admin_port: int = _ADMIN_PORT
     user_port: int = _USER_PORT
+    h2c: bool = False
+    """Whether the container hears HTTP/2 only, by the name of its port."""
     probe: ReadinessProbe
     queue: QueueSettings
     batching: BatchSettings | None = None
@@ -59,6 +63,7 @@ class SidecarSettings:
             http_port=int(number(env, "LADLE_HTTP_PORT", number(env, "QUEUE_SERVING_PORT", _DATA_PORT))),
             admin_port=int(number(env, "LADLE_ADMIN_PORT", _ADMIN_PORT)),
             user_port=int(number(env, "USER_PORT", _USER_PORT)),
+            h2c=int(number(env, "QUEUE_SERVING_PORT", _DATA_PORT)) == _H2C_PORT,
             probe=parse_probe(queue.readiness_probe),
             queue=queue,
             batching=_batching(argv),
@@ -87,7 +92,9 @@ class Sidecar:
         idle_max = settings.queue.container_concurrency or IDLE_CONNECTIONS_MAX
         self._pool = ClientPool(_LOOPBACK, settings.user_port, tasks, idle_max=idle_max)
         prober = Prober(settings.probe, self._pool, clock)
-        proxy, self._http2_proxy = ReverseProxy(self._pool), Http2ReverseProxy(_LOOPBACK, settings.user_port, tasks)
+        dialer = Dialer(clock)
+        proxy = ReverseProxy(self._pool, dialer)
+        self._http2_proxy = Http2ReverseProxy(_LOOPBACK, settings.user_port, tasks, dialer)
         handler: Handler = proxy
         if settings.batching is not None:
             handler = BatchingProxy(proxy, settings=settings.batching, tasks=tasks, clock=clock)
@@ -113,8 +120,12 @@ class Sidecar:
         log.info("proxying", http_port=self.http_port, admin_port=self.admin_port, user_port=settings.user_port)
 
     def _follow(self, http1: Handler) -> Handler:
-        """The handler that asks the container in the version of HTTP in which the client asks, as Knative's does."""
-        return lambda request: self._http2_proxy(request) if request.version == HTTP2 else http1(request)
+        """The handler that asks the container in the version of HTTP in which the client asks, as Knative's does; but one
+        of h2c always in HTTP/2, to which Envoy turns every request in Knative."""
+        h2c = self._settings.h2c
+        return lambda request: (
+            self._http2_proxy(request) if request.version == HTTP2 or (h2c and not request.upgrade) else http1(request)
+        )
 
     def _accept(self) -> asyncio.Protocol:
         return FirstBytes(lambda: Connection(self._http), lambda: Http2Connection(self._http2))
