@@ -1,0 +1,151 @@
+"""examples/digits as it stands: a PNG in, a label out, by a small CNN in ONNX behind the image transformer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from sklearn.datasets import load_digits
+
+from tests.e2e.box import ROOT, Box
+from tests.transformer.pictures import as_text, encoded
+from tests.waiting import wait_for
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch, which trains the classifier, is not installed"),
+]
+triton_grpc = pytest.importorskip("tritonclient.grpc")
+
+DEADLINE_S = 90.0
+COUNT = 20
+"""Of the digits that the example does not train on."""
+RIGHT_AT_LEAST = 18
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the example's train.py writes."""
+    build = tmp_path_factory.mktemp("digits")
+    command = [sys.executable, str(ROOT / "examples/digits/train.py"), str(build)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return build
+
+
+@pytest.fixture(scope="module")
+def manifest(example: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((example / "inferenceservice.yaml").read_text())
+    loaded["metadata"]["namespace"] = "default"
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    return [encoded(np.round(image * 255 / 16)) for image in load_digits().images[:COUNT]]
+
+
+def right(found: list[Any]) -> int:
+    """How many labels are the digits that the pictures show."""
+    return sum(int(label) == digit for label, digit in zip(found, load_digits().target[:COUNT], strict=True))
+
+
+def body(pictures: list[bytes]) -> dict[str, Any]:
+    return {"instances": [{"image": {"b64": as_text(picture)}} for picture in pictures]}
+
+
+def test_the_example_answers_over_rest(
+    box: Box, example: Path, manifest: dict[str, Any], pictures: list[bytes]
+) -> None:
+    box.client.apply(manifest)
+    box.client.wait_ready("digits", timeout_s=DEADLINE_S)
+    answer = box.client.predict("digits", json.loads((example / "input.json").read_text()))
+    assert [row[0]["label"] for row in answer["predictions"]] == [0]
+    rows = box.client.predict("digits", body(pictures))["predictions"]
+    assert right([row[0]["label"] for row in rows]) >= RIGHT_AT_LEAST
+    assert all(0 < row[0]["score"] <= 1 for row in rows)
+
+
+def test_it_answers_over_v2(box: Box, pictures: list[bytes]) -> None:
+    tensor = {"name": "images", "shape": [COUNT], "datatype": "BYTES", "data": [as_text(p) for p in pictures]}
+    outputs = {item["name"]: item for item in box.client.predict("digits", {"inputs": [tensor]})["outputs"]}
+    assert (outputs["labels"]["shape"], outputs["scores"]["shape"]) == ([COUNT, 1], [COUNT, 1])
+    assert right(outputs["labels"]["data"]) >= RIGHT_AT_LEAST
+
+
+def test_a_transformer_that_is_taken_away_leaves_nothing(box: Box, manifest: dict[str, Any]) -> None:
+    """Its children of every kind and its processes go; the predictor then answers for itself."""
+    kinds = {
+        "serving.knative.dev/v1": ("services", "configurations", "revisions", "routes"),
+        "apps/v1": ("deployments",),
+        "networking.istio.io/v1": ("virtualservices",),
+    }
+
+    def named() -> list[str]:
+        paths = [f"/apis/{group}/namespaces/default/{kind}" for group, listed in kinds.items() for kind in listed]
+        paths += [f"/api/v1/namespaces/default/{kind}" for kind in ("services", "pods", "endpoints")]
+        names = [f"{path}/{item['metadata']['name']}" for path in paths for item in listed_at(box, path)]
+        return [name for name in names if "/digits-transformer" in name]
+
+    def routed() -> str:
+        path = "/apis/networking.istio.io/v1beta1/namespaces/default/virtualservices/digits"
+        return json.dumps(box.client.request("GET", path)["spec"])
+
+    assert len(named()) >= len(sum(kinds.values(), ()))
+    assert "digits-transformer" in routed()
+    processes = [process for (pod, _), process in box.containers().items() if pod.startswith("digits-transformer")]
+    assert processes
+    box.client.apply({**manifest, "spec": {"predictor": manifest["spec"]["predictor"]}})
+    service = box.client.wait_ready("digits", timeout_s=DEADLINE_S)
+    wait_for("none of its objects is left", lambda: not named(), timeout_s=DEADLINE_S)
+    wait_for("no process of it is left", lambda: not any(item.alive() for item in processes), timeout_s=DEADLINE_S)
+    assert "digits-transformer" not in routed()
+    assert set(service["status"]["components"]) == {"predictor"}
+    assert not [item for item in service["status"]["conditions"] if "Transformer" in item["type"]]
+    pixels = (load_digits().images[:1] / 16).astype(np.float32).reshape(1, 1, 8, 8)
+    tensor = {"name": "image", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": pixels.flatten().tolist()}
+    scores = box.client.predict("digits", {"inputs": [tensor]})["outputs"][0]["data"]
+    assert int(np.argmax(scores)) == load_digits().target[0]
+    box.client.delete("digits")
+
+
+def listed_at(box: Box, path: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = box.client.request("GET", path)["items"]
+    return items
+
+
+def test_it_answers_beside_its_predictor_in_one_pod(box: Box, manifest: dict[str, Any], pictures: list[bytes]) -> None:
+    given = manifest["spec"]["transformer"]["containers"][0]
+    predictor = {
+        "name": "kserve-container",
+        "image": "ladle/onnxserver",
+        "args": ["--model_name=pair", "--model_dir=/mnt/models", "--http_port=8085"],
+        "env": [{"name": "STORAGE_URI", "value": manifest["spec"]["predictor"]["model"]["storageUri"]}],
+    }
+    transformer = {
+        **given,
+        "name": "transformer-container",
+        "args": [*given["args"], "--model_name=pair", "--predictor_host=localhost:8085"],
+        "ports": [{"containerPort": 8080, "protocol": "TCP"}],
+    }
+    meta = {"name": "pair", "namespace": "default"}
+    box.client.apply({**manifest, "metadata": meta, "spec": {"predictor": {"containers": [predictor, transformer]}}})
+    box.client.wait_ready("pair", timeout_s=DEADLINE_S)
+
+    def answer() -> list[int] | None:
+        told = box.client.send(box.client.get("pair"), "/v1/models/pair:predict", json.dumps(body(pictures)).encode())
+        if told.status == 503:  # The transformer is ready before its predictor has loaded.
+            return None
+        assert told.status == 200, told.body
+        return [row[0]["label"] for row in json.loads(told.body)["predictions"]]
+
+    assert right(wait_for("an answer", answer, timeout_s=DEADLINE_S)) >= RIGHT_AT_LEAST
+    box.client.delete("pair")
