@@ -126,8 +126,8 @@ def name_errors(name: str, resource: str) -> Iterator[FieldError]:
         yield _invalid("metadata.name", name, message)
 
 
-def meta_errors(metadata: JsonView, old: JsonView | None) -> Iterator[FieldError]:
-    """What is wrong with the rest of metadata."""
+def meta_errors(metadata: JsonView, old: JsonView | None, *, custom: bool) -> Iterator[FieldError]:
+    """What is wrong with the rest of metadata; `custom`: whether the kind comes from a custom resource definition."""
     for key, value in (metadata.get("labels") or {}).items():
         yield from _key_errors(key, "metadata.labels")
         if len(value) > _LABEL_MAX:
@@ -140,14 +140,15 @@ def meta_errors(metadata: JsonView, old: JsonView | None) -> Iterator[FieldError
     if sum(len(key) + len(value) for key, value in annotations.items()) > _ANNOTATIONS_BYTES_MAX:
         message = f"Too long: may not be more than {_ANNOTATIONS_BYTES_MAX} bytes"
         yield FieldError(field="metadata.annotations", message=message, cause="FieldValueTooLong")
-    yield from _finalizer_errors(metadata, old)
+    yield from _finalizer_errors(metadata, old, custom=custom)
     yield from _owner_errors(metadata)
 
 
-def _finalizer_errors(metadata: JsonView, old: JsonView | None) -> Iterator[FieldError]:
+def _finalizer_errors(metadata: JsonView, old: JsonView | None, *, custom: bool) -> Iterator[FieldError]:
     finalizers: list[str] = metadata.get("finalizers") or []
     for index, finalizer in enumerate(finalizers):
-        if finalizer not in _STANDARD_FINALIZERS and "/" not in finalizer and old is None:
+        # Of custom kinds Kubernetes asks for no domain; KServe's and Knative's finalizers have none.
+        if not custom and finalizer not in _STANDARD_FINALIZERS and "/" not in finalizer and old is None:
             message = "name is neither a standard finalizer name nor is it fully qualified"
             yield _invalid(f"metadata.finalizers[{index}]", finalizer, message)
     if old is not None and old.get("deletionTimestamp"):

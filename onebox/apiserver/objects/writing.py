@@ -233,7 +233,7 @@ class Writer:
             errors.append(FieldError(field="metadata.name", message=message, cause="FieldValueRequired"))
         elif old is None:
             errors += name_errors(name, resource.key)
-        errors += meta_errors(metadata, None if old is None else old["metadata"])
+        errors += meta_errors(metadata, None if old is None else old["metadata"], custom=resource.custom)
         found = target.version.schemas.structural.validate(value)
         if resource.strategy.typed:
             wrong = next((error for error in found if error.cause == _WRONG_TYPE), None)

@@ -132,6 +132,22 @@ async def test_a_finalizer_holds_an_object_until_it_is_removed(shared_api: ApiPr
         await shared_api.client.get(CONFIG_MAPS, "held", "default")
 
 
+async def test_finalizers_of_custom_kinds_need_no_domain(shared_api: ApiProcess) -> None:
+    """An InferenceService that was exported from KServe carries one without; a built-in kind refuses it."""
+    exported = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "exported", "namespace": "default", "finalizers": ["inferenceservice.finalizers"]},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}},
+    }
+    created = await shared_api.client.create(INFERENCE_SERVICES, exported)
+    assert created["metadata"]["finalizers"] == ["inferenceservice.finalizers"]
+    await shared_api.client.patch(INFERENCE_SERVICES, "exported", "default", {"metadata": {"finalizers": None}})
+    await shared_api.client.delete(INFERENCE_SERVICES, "exported", "default")
+    with pytest.raises(Rejected, match="finalizer"):
+        await shared_api.client.create(CONFIG_MAPS, _object(CONFIG_MAPS, "x", metadata={"finalizers": ["bare"]}))
+
+
 async def test_foreground_deletion_leaves_the_garbage_collectors_finalizer(shared_api: ApiProcess) -> None:
     await shared_api.client.create(CONFIG_MAPS, _object(CONFIG_MAPS, "owner"))
     await shared_api.client.delete(CONFIG_MAPS, "owner", "default", propagation="Foreground")
