@@ -19,6 +19,9 @@ KIND: Final = "ServingRuntime"
 CLUSTER_KIND: Final = "ClusterServingRuntime"
 
 SERVER_TYPE_ANNOTATION: Final = "serving.kserve.io/server-type"
+MISSING_ANNOTATION: Final = "ladle.dev/missing"
+"""Says, format by format, what to do instead where a runtime's server cannot run: `FORMAT: TEXT` lines, `*` for all formats.
+Ours, on the runtimes that one machine knows by name only."""
 PROTOCOL_RANKS: Final = {"v1": 1, "v2": 2, "grpc-v1": 3, "grpc-v2": 4}
 """KServe's order of preference where a runtime speaks several protocols; the lowest wins."""
 
@@ -62,6 +65,12 @@ class ServingRuntime(Resource):
     def server_type(self) -> str:
         """What kind of server this is, for defaults that only such servers need; "" if it does not say."""
         return self.metadata.annotations.get(SERVER_TYPE_ANNOTATION, "")
+
+    def missing_for(self, format_name: str) -> str:
+        """What to do instead where the server cannot run models of this format here; "" where it can."""
+        lines = self.metadata.annotations.get(MISSING_ANNOTATION, "").splitlines()
+        said = {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
+        return said.get(format_name) or said.get("*", "")
 
     def lowest_protocol(self) -> str | None:
         """The protocol that stands for this runtime where a model asks for none; None if the runtime names none."""

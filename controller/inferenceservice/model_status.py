@@ -17,7 +17,12 @@ from controller.api.knative import Service
 from controller.base.errors import UserError
 from controller.inferenceservice.children.storage import INITIALIZER
 from controller.inferenceservice.conditions import FALSE, READY, TRUE
-from controller.inferenceservice.runtimes import NO_SUPPORTING_RUNTIME, RUNTIME_DISABLED, RUNTIME_NOT_RECOGNIZED
+from controller.inferenceservice.runtimes import (
+    NO_SUPPORTING_RUNTIME,
+    RUNTIME_DISABLED,
+    RUNTIME_NOT_RECOGNIZED,
+    RUNTIME_UNAVAILABLE,
+)
 
 MODEL_LOAD_FAILED: Final = "ModelLoadFailed"
 RUNTIME_UNHEALTHY: Final = "RuntimeUnhealthy"
@@ -86,7 +91,10 @@ def observe_model(
 
 def refuse_model(before: ModelStatus, error: UserError) -> ModelStatus:
     """The model's status where the spec cannot work for `error`, or as it was where the model is not to blame."""
-    reasons = {reason: reason for reason in _SPEC_REASONS} | {"InvalidStorage": INVALID_PREDICTOR_SPEC}
+    reasons = {reason: reason for reason in _SPEC_REASONS} | {
+        "InvalidStorage": INVALID_PREDICTOR_SPEC,
+        RUNTIME_UNAVAILABLE: NO_SUPPORTING_RUNTIME,  # KServe's clients know KServe's words; the condition has ours.
+    }
     reason = reasons.get(error.reason)
     if reason is None:
         return before.replace(transitionStatus=before.transitionStatus)  # Set, even if empty: the schema requires it.

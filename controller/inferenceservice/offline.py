@@ -74,20 +74,27 @@ def render(
 
     Runtimes among `objects` count as well. UserError where a manifest is refused or cannot be reconciled.
     """
-    manifests = [_placed(item, namespace) for item in objects]
-    world = _World([_placed(item, namespace) for item in existing], manifests)
     rendered: list[JsonObject] = []
-    for manifest in manifests:
-        if not _is(manifest, _KSERVE_GROUP, SERVICE_KIND):
-            continue
-        stored = _admitted(manifest, world.settings)
-        plan = plan_inference_service(world.snapshot(stored))
+    for stored, snapshot in snapshots(objects, existing=existing, namespace=namespace):
+        plan = plan_inference_service(snapshot)
         if plan.keep_children and not with_status:
             raise _blocking(plan)
         rendered += [dict(child.manifest) for child in plan.children]
         if with_status:
             rendered.append({**stored, "status": dict(plan.status or {})})
     return rendered
+
+
+def snapshots(
+    objects: Iterable[JsonView], *, existing: Iterable[JsonView] = (), namespace: str = "default"
+) -> Iterator[tuple[JsonObject, Snapshot]]:
+    """Each InferenceService in `objects` as it would be stored, and what the controller would see of it; as for `render`."""
+    manifests = [_placed(item, namespace) for item in objects]
+    world = _World([_placed(item, namespace) for item in existing], manifests)
+    for manifest in manifests:
+        if _is(manifest, _KSERVE_GROUP, SERVICE_KIND):
+            stored = _admitted(manifest, world.settings)
+            yield stored, world.snapshot(stored)
 
 
 def validate(
@@ -186,9 +193,8 @@ class _World:
 
     def __init__(self, existing: Sequence[JsonObject], manifests: Sequence[JsonObject]) -> None:
         self._existing = existing
-        runtimes = [item for item in existing if _is(item, _KSERVE_GROUP, *_RUNTIME_KINDS)] or _shipped(
-            "runtimes", CLUSTER_KIND
-        )
+        runtimes = [item for item in existing if _is(item, _KSERVE_GROUP, *_RUNTIME_KINDS)]
+        runtimes = runtimes or [*_shipped("runtimes", CLUSTER_KIND), *_shipped("onebox", CLUSTER_KIND)]
         self._runtimes = [*runtimes, *(item for item in manifests if _is(item, _KSERVE_GROUP, *_RUNTIME_KINDS))]
         self.settings = self._parse_settings()
 

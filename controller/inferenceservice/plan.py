@@ -30,7 +30,7 @@ from controller.inferenceservice.conditions import FALSE, READY, TRUE, UNKNOWN
 from controller.inferenceservice.credentials import Access, Wanted, plan_access
 from controller.inferenceservice.hosts import hosts_of
 from controller.inferenceservice.model_status import failed, observe_model
-from controller.inferenceservice.runtimes import RuntimeChoice, select_runtime
+from controller.inferenceservice.runtimes import RUNTIME_UNAVAILABLE, RuntimeChoice, select_runtime
 from controller.inferenceservice.snapshot import Snapshot
 from controller.inferenceservice.sources import sources_of
 from controller.inferenceservice.status import (
@@ -105,6 +105,11 @@ def _draft(snapshot: Snapshot, views: Sequence[ComponentView], ingress: Ingress)
     if predictor.model is not None:
         has_storage = bool(sources_of(predictor))
         choice = select_runtime(predictor.model, snapshot.runtimes, multi_node=predictor.workerSpec is not None)
+        if choice.missing:
+            name, format_name = choice.runtime.metadata.name, predictor.model.modelFormat.name
+            raise UserError(
+                RUNTIME_UNAVAILABLE, f'runtime {name} cannot serve modelFormat "{format_name}" here: {choice.missing}'
+            )
         service = service_with_server_labels(service, choice, has_storage=has_storage)
     accesses = [_access(snapshot, view.component) for view in views]
     children = [

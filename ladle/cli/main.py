@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ladle.cli import autoscaler, manifests, onebox, predictions
+from ladle.cli import autoscaler, explanation, manifests, onebox, predictions
 from ladle.cli.console import failures_as_messages
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command("down")(onebox.down)
 app.command("status")(onebox.status)
 app.command("render")(manifests.render)
 app.command("validate")(manifests.validate)
+app.command("explain-runtime")(explanation.explain_runtime)
 app.command("predict")(predictions.predict)
 app.command("logs")(predictions.logs)
 app.add_typer(autoscaler.app, name="autoscaler")

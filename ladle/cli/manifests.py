@@ -35,7 +35,7 @@ def render(
     from controller.inferenceservice.forecast import render_once_ready
     from controller.inferenceservice.offline import render as render_offline
 
-    objects, world = _given(filename), read_objects(existing or [])
+    objects, world = read_given(filename), read_objects(existing or [])
     try:
         if world:
             rendered = render_offline(objects, existing=world, namespace=namespace, with_status=status)
@@ -60,7 +60,7 @@ def validate(
     from controller.inferenceservice.offline import validate as validate_offline
 
     stored = next(iter(read_objects([old])), None) if old else None
-    verdicts = list(validate_offline(_given(filename), old=stored, namespace=namespace))
+    verdicts = list(validate_offline(read_given(filename), old=stored, namespace=namespace))
     if defaults:
         sys.stdout.write(
             yaml.safe_dump_all([v.defaulted for v in verdicts if v.defaulted is not None], sort_keys=False)
@@ -71,7 +71,8 @@ def validate(
         raise typer.Exit(1)
 
 
-def _given(paths: list[Path]) -> list[dict[str, Any]]:
+def read_given(paths: list[Path]) -> list[dict[str, Any]]:
+    """Every object in these files; none at all ends the command."""
     objects = read_objects(paths)
     if not objects:
         raise fail(f"{', '.join(map(str, paths))}: no object in it")

@@ -45,6 +45,9 @@ RUNTIMES: Mapping[str, Runtime] = {
     "onnxserver": Runtime(module="runtimes.onnxserver", template="tabular"),
     "pytorchserver": Runtime(module="runtimes.pytorchserver", template="pytorchserver"),
     "pythonserver": Runtime(module="runtimes.pyserver", template="pythonserver"),
+    # By the format's name: a runtime of several formats (manifests/onebox) has one image, {{.Annotations.modelFormat}}server.
+    "xgboostserver": Runtime(module="runtimes.xgbserver", template="tabular"),
+    "lightgbmserver": Runtime(module="runtimes.lgbserver", template="tabular"),
     # Not under KServe's name: its image-transformer is a demo that prepares images of its own kind.
     "ladle-image-transformer": Runtime(module="transformer.image", template="tabular"),
     "ladle-tabular-transformer": Runtime(module="transformer.tabular", template="tabular"),

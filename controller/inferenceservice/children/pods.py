@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from controller.api.core import Container, EnvVar, PodSpec
+from controller.api.defaulting import MODEL_FORMAT_ANNOTATION
 from controller.api.inferenceservice import (
     MODEL_CONTAINER,
     MODEL_DIRECTORY,
@@ -62,7 +63,8 @@ def build_model_pod(service: InferenceService, choice: RuntimeChoice, *, has_sto
     own = pod_spec(predictor)
     base = PodSpec.parse({n: v for n, v in runtime.spec.to_json().items() if n in _RUNTIME_POD_FIELDS})
     containers = [main, *_side_containers(runtime, own)]
-    rendered = [Container.parse(render(item.to_json(), service.metadata)) for item in containers]
+    meta = _with_format(service.metadata, model)
+    rendered = [Container.parse(render(item.to_json(), meta)) for item in containers]
     pod = merge_pods(base, own).replace(containers=[_with_env(item, service.metadata.name) for item in rendered])
     return Workload(pod=pod, labels=runtime.spec.labels, annotations=runtime.spec.annotations)
 
@@ -76,6 +78,11 @@ def service_with_server_labels(
         return service
     meta: ObjectMeta = service.metadata.replace(labels={**service.metadata.labels, **labels})
     return service.replace(metadata=meta)
+
+
+def _with_format(meta: ObjectMeta, model: ModelSpec) -> ObjectMeta:
+    """Metadata for placeholders, with the format that the spec says: admission writes the annotation once and never again."""
+    return meta.replace(annotations={**meta.annotations, MODEL_FORMAT_ANNOTATION: model.modelFormat.name})
 
 
 def build_custom_pod(component: Component) -> Workload:

@@ -106,3 +106,25 @@ def test_replay_prints_the_traces_with_decided_ticks(tmp_path: Path) -> None:
     shown = ladle("autoscaler", "replay", str(tmp_path / "trace.json"), home=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert len(json.loads(shown.stdout)[0]["ticks"]) == len(trace["ticks"])
+
+
+def test_explain_runtime_shows_a_table_or_json_and_fails_where_none_fits(tmp_path: Path) -> None:
+    manifest = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "iris"},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}, "protocolVersion": "v2"}}},
+    }
+    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    shown = ladle("explain-runtime", "-f", str(tmp_path / "m.json"), home=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "gets ClusterServingRuntime kserve-mlserver, protocol v2: priority 2" in shown.stdout
+    (line,) = (line for line in shown.stdout.splitlines() if line.startswith("kserve-sklearnserver"))
+    assert "priority 1 for sklearn, behind kserve-mlserver" in line
+    told = json.loads(ladle("explain-runtime", "-f", str(tmp_path / "m.json"), "--json", home=tmp_path).stdout)
+    assert told[0]["chosen"]["name"] == "kserve-mlserver"
+    manifest["spec"]["predictor"]["model"]["modelFormat"]["name"] = "prophet"  # type: ignore[index]
+    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    shown = ladle("explain-runtime", "-f", str(tmp_path / "m.json"), home=tmp_path)
+    assert shown.returncode == 1
+    assert shown.stdout.startswith("default/iris: NoSupportingRuntime") or "no runtime serves" in shown.stdout
