@@ -31,6 +31,7 @@ from tests.onebox.istio.servers import running_backends
 from tests.waiting import eventually
 
 FILES_OR_NONE = pytest.mark.parametrize("endpoint_files", [32, 0], ids=["in files", "in the table"])
+VANISHING_RETRIES = "cluster.outbound|80||vanishing.golden.svc.cluster.local.upstream_rq_retry"
 
 
 def simple(name: str, *routes: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -135,14 +136,18 @@ async def test_a_request_to_a_vanished_pod_is_answered_by_the_next(envoy: Envoy,
         session = await stack.enter_async_context(client())
         await install_service(driver, "vanishing", vanished)
         await driver.set_and_wait(simple("vanishing", route_to("vanishing", retries={})))
+        before = await statistic(envoy, VANISHING_RETRIES)
         async with asyncio.TaskGroup() as group:
             requests = [
                 group.create_task(ask(session, envoy, "vanishing.example.com", method="POST")) for _ in range(20)
             ]
-            retries = "cluster.outbound|80||vanishing.golden.svc.cluster.local.upstream_rq_retry"
-            await eventually("requests found nobody", functools.partial(statistic, envoy, retries))
+            await eventually("each was tried several times", lambda: _counted_over(envoy, before + 20 * 8))
             driver.set("endpoints", endpoints("vanishing", [backends["next"].port]))
         assert [request.result().status for request in requests] == [200] * 20
+
+
+async def _counted_over(envoy: Envoy, count: int) -> bool:
+    return await statistic(envoy, VANISHING_RETRIES) >= count
 
 
 async def test_a_service_that_is_no_revision_keeps_its_retries_off(envoy: Envoy) -> None:
