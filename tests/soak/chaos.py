@@ -7,11 +7,14 @@ failed request is excused only where it was in the killed process: see `Kill.exc
 from __future__ import annotations
 
 import http.client
+import json
+import os
 import random
 import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from ladle.sdk.client import ApiError
@@ -26,7 +29,7 @@ from tests.waiting import wait_for
 COMPONENTS = ("apiserver", "controller", "engine", "node", "activator", "envoy")
 KINDS = (*COMPONENTS, "template", "pod")
 RECOVERY_S = 5.0
-"""Issue 5: each is back within this time."""
+"""Each is back within this time on a machine of which we have a core for ourselves; see `Kill.late`."""
 GIVEN_UP_S = 60.0
 """How long a recovery is waited for, so that a slow one is told with its length."""
 SEEN_S = 0.1
@@ -46,10 +49,17 @@ class Kill:
     killed_s: float
     gone_s: float
     recovered_s: float
+    load: float
+    """Processes that want to run, for each core: the kernel's average of the last minute."""
 
     @property
     def took_s(self) -> float:
         return self.recovered_s - self.killed_s
+
+    @property
+    def late(self) -> bool:
+        """Starting a process is work: where five others want the same core, it may take five times as long."""
+        return self.took_s > RECOVERY_S * max(1.0, self.load)
 
     def excuses(self, failure: Failure) -> bool:
         """Whether the request was in the killed process: on its way when it died; for the gateway, also until it is back."""
@@ -61,7 +71,7 @@ class Kill:
     def told(self, since_s: float, excused: int) -> str:
         return (
             f"{self.number:3d} at {self.killed_s - since_s:7.2f} s {self.kind:<10} back after {self.took_s:5.2f} s, "
-            f"{excused} requests died in it: {self.what}"
+            f"{excused} requests died in it, load {self.load:.1f} a core: {self.what}"
         )
 
 
@@ -104,6 +114,7 @@ class Chaos:
             killed_s=killed_s,
             gone_s=gone_s,
             recovered_s=time.monotonic(),
+            load=os.getloadavg()[0] / (os.cpu_count() or 1),
         )
         if kind == "pod":
             self._replace(what.split(" ")[0])
@@ -114,7 +125,7 @@ class Chaos:
         if kind in ("engine", "node", "activator", "template"):
             sleeper = self._next_sleeper()
             wait_for(f"{sleeper} sleeps", lambda: not pods_of(self.box, sleeper), timeout_s=90)
-        wait_for("the template", lambda: self._template() is not None, timeout_s=60)
+        wait_for("the template", lambda: self._template_ready(self._template()), timeout_s=90)
 
     def _victim(self, number: int, kind: str) -> tuple[ProcessId, str, frozenset[str] | None, Callable[[], object]]:
         if kind == "pod":
@@ -142,13 +153,20 @@ class Chaos:
 
     def _pod_back(self, key: tuple[str, str], before: ProcessId) -> None:
         def again() -> bool:
-            return self.box.containers().get(key, before) != before and self._pod_ready(key[0])
+            return self.box.containers().get(key, before) != before and self._restarted(*key)
 
         wait_for(f"{key} runs again", again, timeout_s=GIVEN_UP_S)
 
+    def _restarted(self, pod: str, container: str) -> bool:
+        """Whether the pod's status tells of the crash, so that its Ready is not from before, and is Ready."""
+        statuses = {item["name"]: item for item in self._status(pod).get("containerStatuses") or ()}
+        return bool(statuses[container]["restartCount"]) and self._pod_ready(pod)
+
+    def _status(self, pod: str) -> dict[str, Any]:
+        return self.box.client.request("GET", f"/api/v1/namespaces/default/pods/{pod}").get("status") or {}
+
     def _pod_ready(self, pod: str) -> bool:
-        status = self.box.client.request("GET", f"/api/v1/namespaces/default/pods/{pod}").get("status") or {}
-        conditions = {item["type"]: item["status"] for item in status.get("conditions") or ()}
+        conditions = {item["type"]: item["status"] for item in self._status(pod).get("conditions") or ()}
         return conditions.get("Ready") == "True"
 
     def _replace(self, pod: str) -> None:
@@ -167,9 +185,16 @@ class Chaos:
         record = template_records(self.box.home).get("tabular")
         return record.process if record and record.process.alive() else None
 
+    def _template_ready(self, template: ProcessId | None) -> bool:
+        """Whether the node has been told that its libraries are imported; until then pods start as ordinary processes."""
+        lines = (self.box.home.logs / "node.log").read_text().splitlines()
+        told = (json.loads(line) for line in lines if '"template ready"' in line)
+        return template is not None and any(event["pid"] == template.pid for event in told)
+
     def _template_back(self, before: ProcessId) -> None:
         self._wake()
-        wait_for("a new template", lambda: self._template() not in (None, before), timeout_s=GIVEN_UP_S)
+        wait_for("another template", lambda: self._template() not in (None, before), timeout_s=GIVEN_UP_S)
+        wait_for("the template", lambda: self._template_ready(self._template()), timeout_s=GIVEN_UP_S)
 
     def _api_answers(self) -> bool:
         try:
