@@ -8,16 +8,19 @@ import gc
 import os
 import signal
 import socket
+from collections.abc import Awaitable
 from pathlib import Path
 
 import uvloop
 
 from controller.base.clock import SystemClock
 from controller.base.logging import configure_logging, get_logger
+from controller.base.metrics_socket import metrics_on
 from controller.inferenceservice.run import run as run_inference_services
 from controller.inferenceservice.world import Namespaces
 from controller.kube.client import KubeClient
 from controller.kube.leader import LeaderElection, LeadershipLost
+from controller.reconcile.controller import collect_controllers
 
 LEASE_NAME = "ladle-controller"
 
@@ -62,15 +65,26 @@ async def _exit_code(kubeconfig: Path | None, *, elect: bool) -> int:
     return 1
 
 
+async def _measured(socket_path: Path | None, work: Awaitable[int]) -> int:
+    """Serves metrics while it works."""
+    if socket_path is None:
+        return await work
+    async with metrics_on(socket_path, [collect_controllers]):
+        return await work
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m controller", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, help="default: $KUBECONFIG, else the pod's service account")
+    parser.add_argument("--metrics-socket", type=Path, help="serve metrics on this unix socket; default: nowhere")
     parser.add_argument("--no-leader-elect", action="store_true", help="reconcile at once; for a single replica")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     arguments = parser.parse_args()
     configure_logging(arguments.log_level, component="controller")
     gc.freeze()  # What imports made lives as long as the process: full collections need not look at it.
-    return uvloop.run(until_signal(arguments.kubeconfig, elect=not arguments.no_leader_elect))
+    return uvloop.run(
+        _measured(arguments.metrics_socket, until_signal(arguments.kubeconfig, elect=not arguments.no_leader_elect))
+    )
 
 
 if __name__ == "__main__":

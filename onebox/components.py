@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from onebox.home import Home, OneboxSettings, write_atomically
+from onebox.home import Home, OneboxSettings, metrics_socket, write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ def components(home: Home, settings: OneboxSettings) -> tuple[Component, ...]:
             command=(
                 *(sys.executable, "-m", "controller", "--no-leader-elect"),
                 *("--kubeconfig", str(home.component_kubeconfig("controller")), "--log-level", settings.log_level),
+                *("--metrics-socket", str(metrics_socket(home, "controller"))),
             ),
             purpose="InferenceServices",
         ),

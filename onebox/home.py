@@ -28,6 +28,8 @@ class OneboxSettings:
     """Port of Envoy's cluster-local listener (Knative's knative-local-gateway uses 8081)."""
     activator_port: int = 8012
     """Port where the activator takes requests for revisions without pods (Knative's number)."""
+    metrics_port: int = 9090
+    """Port of the page of metrics (Knative's and Prometheus' number)."""
     log_level: str = "info"
 
     def with_ports(self, ports: Mapping[str, int]) -> OneboxSettings:

@@ -14,7 +14,7 @@ from onebox.home import OneboxSettings
 
 PORT_FLAGS: Mapping[str, str] = {"api_port": "--api-port", "gateway_port": "--gateway-port"}
 """Ports that people use, hence choose; the others are onebox's own affair and move out of the way."""
-_INTERNAL_PORTS = ("local_gateway_port", "activator_port")
+_INTERNAL_PORTS = ("local_gateway_port", "activator_port", "metrics_port")
 _LOOPBACK = "127.0.0.1"
 _INTERNAL_RANGE = range(30_000, 32_768)
 """Above the ports of pods, below Linux's ephemeral ports, where an outgoing connection could take one meanwhile."""

@@ -64,9 +64,15 @@ def prepare(home: Home, *, api_port: int | None, gateway_port: int | None) -> On
     addresses = {
         "api": f"https://127.0.0.1:{settings.api_port}",
         "gateway": f"http://127.0.0.1:{settings.gateway_port}",
+        "metrics": metrics_url(settings),
     }
     write_atomically(home.endpoints, json.dumps(addresses, indent=2).encode() + b"\n")
     return settings
+
+
+def metrics_url(settings: OneboxSettings) -> str:
+    """Where Prometheus finds everything."""
+    return f"http://127.0.0.1:{settings.metrics_port}/metrics"
 
 
 def _stored_settings(home: Home) -> OneboxSettings:

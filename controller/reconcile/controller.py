@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
+from weakref import WeakSet
 
 from controller.base.clock import Clock
 from controller.base.errors import TransientError, UserError
+from controller.base.exposition import Family
 from controller.base.json import JsonView
 from controller.base.logging import get_logger
 from controller.kube.errors import Rejected
@@ -19,6 +21,7 @@ from controller.kube.informer import Informer
 from controller.kube.store import Change
 from controller.reconcile.plan import Key, Outcome
 from controller.reconcile.queue import WorkQueue
+from controller.reconcile.statistics import ReconcileStatistics, collect_statistics
 
 RECONCILE_MAX_S = 60.0
 """Longest reconcile; past it the attempt counts as failed. Twice the deadline of one request to the API server. A guess."""
@@ -27,6 +30,9 @@ REFUSED_RETRY_S = 60.0
 """When a write that the API server refused is tried again; the end of the back-off. A guess."""
 
 log = get_logger(__name__)
+
+_running: WeakSet[Controller] = WeakSet()
+"""Only for metrics: every controller of the process, wherever it was made."""
 
 Reconcile = Callable[[Key], Awaitable[Outcome]]
 KeysOf = Callable[[JsonView], Iterable[Key]]
@@ -39,7 +45,9 @@ class Controller:
         self.name = name
         self._reconcile = reconcile
         self._workers = workers
+        self._clock = clock
         self._queue = WorkQueue(clock, rng)
+        self._statistics = ReconcileStatistics()
         self._informers: list[Informer] = []
 
     def watch(self, informer: Informer, keys_of: KeysOf) -> None:
@@ -64,6 +72,7 @@ class Controller:
         """Works until cancelled, from when all informers that it watches have their first list."""
         for informer in self._informers:
             await informer.synced()
+        _running.add(self)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._workers):
                 tasks.create_task(self._work())
@@ -73,6 +82,7 @@ class Controller:
             await self._one(await self._queue.take())
 
     async def _one(self, key: Key) -> None:
+        started_s, success = self._clock.monotonic_s(), False
         try:
             async with asyncio.timeout(RECONCILE_MAX_S):
                 outcome = await self._reconcile(key)
@@ -98,6 +108,19 @@ class Controller:
             retry_s = self._queue.retry(key)
             log.exception("reconcile failed", controller=self.name, namespace=key.namespace, object=key.name)
         else:
+            success = True
             self._queue.done(key)
             if outcome.requeue_after_s is not None:
                 self._queue.add_after(key, outcome.requeue_after_s)
+        finally:
+            self._statistics.ended(self._clock.monotonic_s() - started_s, success=success)
+
+    @property
+    def state(self) -> tuple[str, ReconcileStatistics, int]:
+        """Its name, what it did, and how many keys wait."""
+        return self.name, self._statistics, self._queue.waiting
+
+
+def collect_controllers() -> Iterable[Family]:
+    """The metrics of every controller of this process that has begun to work."""
+    return collect_statistics(sorted((each.state for each in _running), key=lambda state: state[0]))

@@ -43,6 +43,11 @@ class WorkQueue:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._due_s)
 
+    @property
+    def waiting(self) -> int:
+        """Keys that are due, and wait for a worker."""
+        return len(self._waiting)
+
     def add(self, key: Key) -> None:
         """Puts `key` in line, unless it stands there already."""
         if key in self._waiting:

@@ -131,7 +131,7 @@ def status(home: HomeOption = None) -> None:
     """Show what runs: components with their memory, and InferenceServices. Exit code 1 where the onebox is not up."""
     from controller.base.errors import UserError
     from onebox.home import Home
-    from onebox.up import api_answers, component_statuses
+    from onebox.up import api_answers, component_statuses, metrics_url
 
     place = Home.locate(home)
     try:
@@ -144,6 +144,7 @@ def status(home: HomeOption = None) -> None:
         state = str(row.pid) if row.pid else "[red]down[/red]"
         table.add_row(row.name, state, str(row.restarts), f"{row.memory_bytes / 2**20:.0f} MB", row.purpose)
     notes.print(table)
+    notes.print(f"metrics  {metrics_url(settings)}")
     if not api_answers(place, settings):
         raise fail(f"the API does not answer; start it with: ladle up{_home_flag(place)}; logs are in {place.logs}")
     _show_services(place.kubeconfig)

@@ -12,6 +12,7 @@ from onebox.apiserver.objects.deletion import Deleter
 from onebox.apiserver.objects.writing import Writer
 from onebox.apiserver.openapi import OpenApi
 from onebox.apiserver.pages import Pages
+from onebox.apiserver.request_counts import RequestCounts
 from onebox.apiserver.resources.registry import Registry
 from onebox.apiserver.storage.store import Store
 from onebox.apiserver.watches import WatchHub
@@ -34,3 +35,4 @@ class Server:
     discovery: Discovery
     openapi: OpenApi
     pages: Pages = field(default_factory=Pages)
+    counts: RequestCounts = field(default_factory=RequestCounts)

@@ -23,6 +23,11 @@ _HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _CACHE_FOR_EVER = "public, immutable, max-age=31536000"
 
+_RESOURCE = "resource"
+"""Where a request keeps which kind it is about, for the metrics."""
+_CLIENT_GONE = 499
+"""In metrics: the client left before the answer; nginx' number."""
+
 Handler = Callable[[Server, web.BaseRequest, Target], Awaitable[web.StreamResponse]]
 _COLLECTION: dict[str, Handler] = {
     "GET": reading.list_objects,
@@ -51,6 +56,16 @@ class Dispatcher:
         self._tokens = tokens
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        started_s, code = self._server.clock.monotonic_s(), _CLIENT_GONE
+        try:
+            response = await self._answer(request)
+            code = response.status
+            return response
+        finally:
+            took_s = self._server.clock.monotonic_s() - started_s
+            self._server.counts.answered(_verb(request), request.get(_RESOURCE, ""), code, took_s)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             if request.path in _HEALTH:
                 return text_answer("ok")
@@ -80,6 +95,7 @@ class Dispatcher:
         if (reviewed := _review_of(path)) is not None and request.method == "POST":
             return await subresources.review(self._server, request, *reviewed)
         target = parse_target(path, self._server.registry)
+        request[_RESOURCE] = target.resource.key
         return await _handler(request, target)(self._server, request, target)
 
     def _document(self, request: web.BaseRequest, path: str) -> web.StreamResponse | None:
@@ -117,6 +133,13 @@ class Dispatcher:
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             return web.Response(body=document, headers={**headers, "Content-Encoding": "gzip"})
         return web.Response(body=gzip.decompress(document), headers=headers)
+
+
+def _verb(request: web.BaseRequest) -> str:
+    method = request.method
+    if method == "GET" and request.query.get("watch") in ("true", "1"):
+        return "WATCH"
+    return method if method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS") else "other"
 
 
 def _handler(request: web.BaseRequest, target: Target) -> Handler:

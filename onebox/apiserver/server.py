@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import orjson
 from aiohttp import StreamReader, web
@@ -21,6 +21,7 @@ from controller.base.clock import Clock
 from controller.base.errors import UserError
 from controller.base.json import JsonView
 from controller.base.logging import get_logger
+from controller.base.metrics_socket import metrics_on
 from onebox.apiserver.admission import Admissions
 from onebox.apiserver.authentication import Tokens
 from onebox.apiserver.bootstrap import install
@@ -39,7 +40,7 @@ from onebox.apiserver.storage.database import Database
 from onebox.apiserver.storage.records import Change, ChangeType, Record
 from onebox.apiserver.storage.store import Store
 from onebox.apiserver.watches import WatchHub
-from onebox.home import Home
+from onebox.home import Home, metrics_socket
 
 log = get_logger(__name__)
 
@@ -58,7 +59,7 @@ async def serve(home: Home, clock: Clock, rng: random.Random) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_server(home, clock, rng) as server, _listening(home, server):
+    async with open_server(home, clock, rng) as server, _listening(home, server), _measured(home, server):
         gc.collect()
         gc.freeze()  # What a boot leaves lives as long as the process: collections need not walk it.
         log.info("serving", port=home.settings().api_port, revision=server.store.revision)
@@ -66,6 +67,10 @@ async def serve(home: Home, clock: Clock, rng: random.Random) -> None:
         await stop.wait()
         log.info("stopping")
         server.watches.close()
+
+
+def _measured(home: Home, server: Server) -> AbstractAsyncContextManager[None]:
+    return metrics_on(metrics_socket(home, "apiserver"), [server.counts.collect])
 
 
 @asynccontextmanager

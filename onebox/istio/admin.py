@@ -63,12 +63,18 @@ class Admin:
 
     async def state(self) -> AdminState:
         """What is in force now; EnvoyAway where nobody answers."""
+        return parse_statistics(await self._get("/stats", {"filter": _FILTER}))
+
+    async def page(self, pattern: str) -> str:
+        """The statistics whose full names match, and that were used, as a Prometheus page; EnvoyAway as above."""
+        return await self._get("/stats/prometheus", {"usedonly": "", "filter": pattern})
+
+    async def _get(self, path: str, query: Mapping[str, str]) -> str:
         try:
-            async with self._session.get("/stats", params={"filter": _FILTER}) as response:
-                text = await response.text()
+            async with self._session.get(path, params=query) as response:
+                return await response.text()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise EnvoyAway(str(error)) from error
-        return parse_statistics(text)
 
 
 def parse_statistics(text: str) -> AdminState:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import resource
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from controller.base.errors import UserError
 from onebox.home import Home, OneboxSettings, write_atomically
 from onebox.istio.files import ConfigFiles, render_routes
 from onebox.istio.listeners import build_listener
-from onebox.istio.registry import Listener
+from onebox.istio.registry import CLUSTER_DOMAIN, Listener
 from onebox.istio.xds import CONNECTION_LIMIT, Message, any_of, file_source, render_message, render_response
 
 SOCKET_PATH_MAX = 107
@@ -28,6 +29,17 @@ DRAIN_TIME_S = 5
 _WORKERS_MAX = 4
 _CONNECTIONS_MAX = 50_000
 """Downstream connections, the figure of Envoy's own guide for edge proxies; less where the process may open less files."""
+
+_TAGS: Sequence[Message] = (
+    # Envoy's own rule ends a cluster's name at the first dot.
+    {
+        "tag_name": "envoy.cluster_name",
+        "regex": rf"^cluster\.((.+?(\..+?\.{re.escape(CLUSTER_DOMAIN)})?)\.)",
+    },
+    {"tag_name": "envoy.response_code_class"},
+    {"tag_name": "envoy.http_conn_manager_prefix"},
+)
+"""The parts of statistics' names that become labels on its Prometheus page."""
 
 
 def write_bootstrap(home: Home, settings: OneboxSettings) -> None:
@@ -110,7 +122,11 @@ def build_bootstrap(files: ConfigFiles, *, admin: str, connections_max: int) -> 
             "lds_config": file_source(str(files.listeners)),
             "cds_config": file_source(str(files.clusters)),
         },
-        "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": _kept_statistics()}}},
+        "stats_config": {
+            "stats_matcher": {"inclusion_list": {"patterns": _kept_statistics()}},
+            "stats_tags": _TAGS,
+            "use_all_default_tags": False,
+        },
         "overload_manager": {
             "resource_monitors": [
                 {
@@ -125,8 +141,11 @@ def build_bootstrap(files: ConfigFiles, *, admin: str, connections_max: int) -> 
 def _kept_statistics() -> Sequence[Message]:
     # All would be some 150 for each cluster: most of Envoy's memory, and of the time of every look at them.
     prefixes = ("cluster_manager.", "listener_manager.", "server.", "http.public.", "http.local.")
-    suffixes = (".upstream_rq_total", ".upstream_rq_5xx", ".upstream_rq_retry", ".upstream_cx_active")
-    return [{"prefix": prefix} for prefix in prefixes] + [{"suffix": suffix} for suffix in suffixes]
+    suffixes = (".upstream_rq_total", ".upstream_rq_retry", ".upstream_cx_active")
+    # Those of services, by code and time, as metrics have them; not the same again as `external` and `internal`.
+    names = ("upstream_rq_2xx", "upstream_rq_3xx", "upstream_rq_4xx", "upstream_rq_5xx", "upstream_rq_time")
+    of_services = (f".{CLUSTER_DOMAIN}.{name}" for name in names)
+    return [{"prefix": prefix} for prefix in prefixes] + [{"suffix": suffix} for suffix in (*suffixes, *of_services)]
 
 
 def _connections_max() -> int:

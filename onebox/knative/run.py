@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from controller.base.clock import Clock
@@ -25,9 +26,11 @@ from onebox.knative.carrying import SETTLE_S, Carrier
 from onebox.knative.configuration.controller import CollectionReconciler, ConfigurationReconciler
 from onebox.knative.pod_autoscaler.controller import PodAutoscalerReconciler
 from onebox.knative.revision.controller import RevisionReconciler
+from onebox.knative.revision_labels import revision_labels
 from onebox.knative.route.controller import Gateway, RouteReconciler, RoutingReconciler
 from onebox.knative.service.controller import ServiceReconciler
 from onebox.knative.world import World, name_of, namespace_of
+from onebox.metrics.run import run as run_metrics
 
 _WORKERS = 8
 """Objects of one kind in work at once; enough to keep the API server busy. A guess."""
@@ -58,7 +61,7 @@ class _Reconciler(Protocol):
 
 
 async def run(client: KubeClient, home: Home, clock: Clock) -> None:
-    """Runs until cancelled."""
+    """Runs until cancelled, the page of metrics with it, since that names revisions."""
     rng = random.Random()  # noqa: S311  # Spreads retries; no secret hangs on it.
     world, board = World(client, clock, rng), ScaleBoard()
     informers = AutoscalerInformers(
@@ -76,8 +79,14 @@ async def run(client: KubeClient, home: Home, clock: Clock) -> None:
         for informer in world.informers.values():
             await informer.synced()  # Whatever looks at two kinds must not take one that is not listed yet for empty.
         group.create_task(autoscaler.run())
+        group.create_task(run_metrics(home, [autoscaler.collect], partial(_labels_of, world)))
         for controller in controllers:
             group.create_task(controller.run())
+
+
+def _labels_of(world: World, namespace: str, name: str) -> str | None:
+    revision = world.revisions.get(namespace, name)
+    return None if revision is None else revision_labels(revision)
 
 
 def make_controllers(parts: Parts) -> list[Controller]:

@@ -6,6 +6,7 @@ stderr, so that it can go on when this node is killed.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ from onebox.home import Home
 from onebox.node.images import ON_DEMAND
 from onebox.node.launch_spec import LaunchSpec
 from onebox.node.process import RunningProcess, start_child
+from onebox.node.start_counts import StartCounts
 from onebox.node.template import Template
 from onebox.processes import ProcessId
 
@@ -30,6 +32,7 @@ class Launcher:
     def __init__(self, templates: Mapping[str, Template]) -> None:
         self._templates = templates
         self._missed: set[str] = set()
+        self.starts = StartCounts()
 
     @classmethod
     def for_home(cls, home: Home, preloads: Mapping[str, tuple[str, ...]], inherited: Mapping[str, str]) -> Launcher:
@@ -49,8 +52,15 @@ class Launcher:
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         output = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
+            started_s = asyncio.get_running_loop().time()
             forked = await self._fork(spec, output)
-            return forked or _spawn(spec, output)
+            process = forked or _spawn(spec, output)
+            how = spec.template if forked else "exec"
+            self.starts.started(how, asyncio.get_running_loop().time() - started_s)
+            return process
+        except StartError:
+            self.starts.failed()
+            raise
         finally:
             os.close(output)
 

@@ -13,12 +13,13 @@ from contextlib import asynccontextmanager
 from controller.base.clock import Clock
 from controller.base.errors import TransientError
 from controller.base.logging import get_logger
+from controller.base.metrics_socket import metrics_on
 from controller.kube.client import KubeClient
 from controller.kube.errors import ApiError
 from controller.kube.events import EventRecorder
 from controller.kube.informer import Informer
 from controller.kube.resources import PODS
-from onebox.home import Home
+from onebox.home import Home, metrics_socket
 from onebox.node.agent import Agent
 from onebox.node.images import chosen_preloads
 from onebox.node.launcher import Launcher
@@ -48,7 +49,8 @@ async def run(client: KubeClient, home: Home, clock: Clock) -> None:
         records = machine.records.load_all()
         machine.ports.reserve(port for record in records for port in record.ports.values())
         await asyncio.to_thread(end_strays, home, records)  # Before anything is started that has no record yet.
-        async with asyncio.TaskGroup() as group:
+        collect = machine.launcher.starts.collect
+        async with metrics_on(metrics_socket(home, "node"), [collect]), asyncio.TaskGroup() as group:
             for template in machine.launcher.templates:
                 group.create_task(template.run())
             group.create_task(machine.pods.run())

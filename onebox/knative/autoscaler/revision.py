@@ -11,7 +11,7 @@ from onebox.knative.autoscaler.decision import BURST_UNLIMITED, Decision, decide
 from onebox.knative.autoscaler.gate import ScalePlan, Scene, plan_scale, restored_state
 from onebox.knative.autoscaler.report import Activity, ScaleReport
 from onebox.knative.autoscaler.scaling import RevisionScaling
-from onebox.knative.autoscaler.windows import RevisionWindows
+from onebox.knative.autoscaler.windows import Observed, RevisionWindows
 
 SILENCE_S = 3.0
 """A revision without ready pods, of which the activator says nothing for this long, has no requests: three of its
@@ -84,7 +84,7 @@ class RevisionScaler:
         if unheard and self._windows.is_empty(now_s):
             return False  # Nothing was heard of it for a whole window: what was decided stands.
         before = self.decision
-        observed = self._windows.observe(self.scaling.decider.metric, now_s)
+        observed = self.observe(now_s)
         self.decision, self._memory = decide(
             self.scaling.decider, observed, ready=ready, state=self._memory, now_s=now_s
         )
@@ -114,6 +114,10 @@ class RevisionScaler:
             initialized=plan.state.initialized,
             ready=ready,
         )
+
+    def observe(self, now_s: float) -> Observed:
+        """The averages of both windows, of the metric that the revision scales on."""
+        return self._windows.observe(self.scaling.decider.metric, now_s)
 
     @property
     def may_drop(self) -> bool:

@@ -1,0 +1,1 @@
+"""One page of metrics for the whole onebox."""
