@@ -22,7 +22,8 @@ from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 LADLE = Path(sys.executable).with_name("ladle")
-COMMAND_TIMEOUT_S = 60
+COMMAND_TIMEOUT_S = 100
+"""Longer than any command waits by itself, so that its own words say what failed; shorter than a test may take."""
 
 
 def kubectl_missing() -> str | None:
@@ -46,17 +47,19 @@ class Box:
         return address
 
     def ladle(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """The command line on this home."""
+        """The command line on this home; with `check`, a failure shows what it said."""
         environment = {**os.environ, "LADLE_HOME": str(self.home.root)}
         environment.pop("KUBECONFIG", None)
-        return subprocess.run(
+        result = subprocess.run(
             [str(LADLE), *arguments],
             env=environment,
             capture_output=True,
             text=True,
             timeout=COMMAND_TIMEOUT_S,
-            check=check,
+            check=False,
         )
+        assert not check or result.returncode == 0, f"ladle {' '.join(arguments)}: {result.stderr}"
+        return result
 
     def kubectl(
         self, *arguments: str, stdin: str | None = None, check: bool = True
@@ -105,7 +108,11 @@ def start_box(root: Path) -> Box:
     """Starts a onebox in `root` on free ports."""
     box = Box(Home(root.resolve()))
     api_port, gateway_port = free_ports(2)
-    box.ladle("up", "--detach", "--api-port", str(api_port), "--gateway-port", str(gateway_port))
+    try:
+        box.ladle("up", "--detach", "--api-port", str(api_port), "--gateway-port", str(gateway_port))
+    except BaseException:
+        stop_box(box)  # What came up of it would run, and start again what fails, until the machine is switched off.
+        raise
     return box
 
 
