@@ -32,8 +32,10 @@ log = logging.getLogger("supervisor")
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 5.0
 """A component that keeps dying is restarted at most this often; a guess between quick recovery and a busy machine."""
-_STABLE_S = 10.0
-"""A component that ran this long starts its back-off anew."""
+_STABLE_S = 30.0
+"""A component that ran this long starts its back-off anew. Longer than one needs, on a busy machine, to find out that it
+cannot start: with 10 s, an engine that failed after 11 s of imports was started again at once, without end, and kept the
+machine busy (measured 2026-11-21 at a load of 35 on 2 cores). A guess above that."""
 _CHECK_INTERVAL_S = 0.1
 """How often the components are looked at when no child has ended; also the reaction time to a death of an adopted one."""
 _STOP_GRACE_S = 8.0

@@ -29,8 +29,9 @@ from onebox.processes import HOME_VARIABLE, end, identify, processes_of
 from onebox.settled import REVISION_SELECTOR, settled
 from onebox.supervisor import read_record, supervisor_pid
 
-START_TIMEOUT_S = 30.0
-"""How long `ladle up` waits for the API and the gateway; the budget is 5 s, a machine under load may need more."""
+START_TIMEOUT_S = 60.0
+"""How long `ladle up` waits for everything to answer. The budget is 5 s; the engine's imports alone, the longest part, took
+10 s at a load of 35 on 2 cores (measured 2026-11-21), and the API server and the node come before it has done its work."""
 STOP_TIMEOUT_S = 40.0
 """How long `ladle down` waits for the supervisor to end all: its four groups have 8 s each."""
 _POLL_S = 0.02
