@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -55,7 +56,7 @@ class InferenceService:
     async def _model_infer(self, sized: tuple[Any, int], context: grpc.aio.ServicerContext) -> Any:
         message, size_bytes = sized
         headers = _headers(context)
-        began_s, code = self._clock.monotonic_s(), grpc.StatusCode.OK
+        began_s, refusal = self._clock.monotonic_s(), (grpc.StatusCode.OK, "")
         passage = Passage(self._queue_proxy, proxied=_PROXIED_HEADER in headers)
         try:
             await passage.enter()
@@ -68,14 +69,18 @@ class InferenceService:
             if request.response_headers:
                 await context.send_initial_metadata(model_metadata(request.response_headers))
             return encoded
+        except asyncio.CancelledError:
+            refusal = grpc.StatusCode.CANCELLED, ""
+            raise
         except Exception as error:  # noqa: BLE001  # The top of a call: every error has a code.
-            code, text = status_of(error)
-            await context.abort(code, text)
+            refusal = status_of(error)
         finally:
             passage.leave()
-            took_s = self._clock.monotonic_s() - began_s
+            took_s, code = self._clock.monotonic_s() - began_s, refusal[0]
             ok = code is grpc.StatusCode.OK
             self._data_plane.record(message.model_name, "grpc", code=code.name, ok=ok, took_s=took_s)
+        # Only now: whoever has the answer may look at the counts, and send the next call into the free slot.
+        return await context.abort(*refusal)
 
     def _decode(self, message: Any, headers: Mapping[str, str], size_bytes: int) -> tuple[ServedModel, InferRequest]:
         name = message.model_name

@@ -266,6 +266,7 @@ class TestQueueProxy:
             await eventually("it is inside", lambda: inside(model))
             call.cancel()
             await eventually("nobody is inside", lambda: empty(app))
+            assert app.server.metrics.requests.value("gate", "grpc", "CANCELLED") == 1
             model.release.set()
             assert await app.call("ModelInfer", typed("gate", **ROWS))
 
