@@ -82,6 +82,8 @@ class FleetProcess:
             socket.create_connection(("127.0.0.1", self.port)).close()
         except ConnectionRefusedError:
             return False
+        except ConnectionResetError:  # It closed between the two halves of the greeting.
+            return True
         return True
 
     def probe(self) -> int:

@@ -144,19 +144,23 @@ def test_the_limit_of_concurrency_is_divided_exactly(start: Start, limit: int, r
     pids: list[int] = []
     threads: list[threading.Thread] = []
 
-    def all_that_may_run_do() -> bool:
-        # The kernel chooses the worker of each client: one more, until every worker has enough.
-        if len(threads) < 9 or fleet.marks("inside") < running:
-            threads.append(threading.Thread(target=lambda: pids.append(fleet.ask("wait"))))
-            threads[-1].start()
-        return len(threads) >= 9 and fleet.marks("inside") == running
+    def send() -> None:
+        threads.append(threading.Thread(target=lambda: pids.append(fleet.ask("wait"))))
+        threads[-1].start()
 
-    wait_for("all that may run do", all_that_may_run_do)
+    def all_that_may_run_do() -> bool:
+        # Only once all have arrived: more than a queue holds would be refused.
+        if fleet.stat()["average_concurrent_requests"] < len(threads) - 0.5:
+            return False
+        # The kernel chooses the worker of each client: one more, until every worker has enough.
+        if fleet.marks("inside") < running:
+            send()
+        return fleet.marks("inside") == running
+
+    for _ in range(9):
+        send()
+    wait_for("all that may run do, and the autoscaler sees all", all_that_may_run_do, timeout_s=DEADLINE_S)
     clients = len(threads)
-    wait_for(
-        "the autoscaler sees all workers' requests",
-        lambda: fleet.stat()["average_concurrent_requests"] > clients - 0.5,
-    )
     assert fleet.stat()["pod"] == "pod-1"
     assert fleet.marks("inside") == running
     fleet.say("answer")
