@@ -186,7 +186,7 @@ class Supervisor:
 
 
 def run(home: Home) -> int:
-    """Supervises until SIGTERM or SIGINT; 0 then, 1 where another supervisor already runs for this home."""
+    """Supervises until SIGTERM or SIGINT, or until somebody deletes the home; 0 then, 1 where another one supervises it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with sole_supervisor(home) as lock:
         if lock is None:
@@ -196,6 +196,10 @@ def run(home: Home) -> int:
         supervisor = Supervisor(home, read_components(home))
         supervisor.adopt()
         while not stopping():
+            if not home.settings_file.exists():
+                # Every component would fail without it, again and again, and `ladle down` no longer finds anybody to end.
+                log.warning("%s holds no onebox any more: ending what runs for it", home.root)
+                break
             supervisor.supervise()
         supervisor.stop()
     return 0

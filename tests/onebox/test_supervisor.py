@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from onebox.components import Component
-from onebox.home import Home
+from onebox.components import Component, write_components
+from onebox.home import Home, OneboxSettings
 from onebox.processes import ProcessId, end, processes_of
 from onebox.supervisor import Supervisor, read_record, record_path, sole_supervisor, supervisor_pid
 from tests.waiting import wait_for
@@ -98,6 +99,17 @@ def test_one_home_has_one_supervisor(home: Home) -> None:
         seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert int(seen.stdout) > 0
     assert supervisor_pid(home) is None
+
+
+def test_everything_ends_with_its_home(home: Home) -> None:
+    home.write_settings(OneboxSettings())
+    write_components(home, (SLEEPER,))
+    supervisor = subprocess.Popen([sys.executable, "-m", "onebox.supervisor", "--home", str(home.root)])
+    wait_for("the sleeper runs", lambda: read_record(home, "sleeper"))
+    sleeper = running(home)
+    shutil.rmtree(home.root)
+    assert supervisor.wait(60) == 0
+    wait_for("the sleeper is gone", lambda: not sleeper.alive())
 
 
 def test_the_supervisor_needs_only_the_standard_library() -> None:
