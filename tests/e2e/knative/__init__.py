@@ -1,5 +1,23 @@
 """The fixtures of Knative's own conformance and e2e tests (spec/knative.md 6.4), on onebox.
 
 The test servers are Knative's, rewritten in Python (tests/e2e/servers). Where a fixture's numbers are not given here they are
-Knative's. What runs otherwise, and why:
+Knative's. What runs otherwise:
+
+| fixture | here | why |
+|---|---|---|
+| F7 | 200 requests; twenty seconds in `make test-long` | the same five clients ask the same server |
+| F9 | the container ends at once | a crash after ten seconds is the same condition, later |
+| F10 | PORT is 8801 in the pod's spec, another port in the process | pods share one machine (docs/decisions/0001) |
+| F11, F22 | not here | HTTP/2, gRPC and WebSockets: tests/e2e/test_grpc.py, tests/e2e/test_foreign_grpc.py |
+| F12 | ready after 3 s, failing with a period of 1 s; 10 s and a period of 0 in `make test-long` | what counts is the order |
+| F12 | no failing of a TCP probe | a server that is connected to cannot fail one |
+| F13 | window 6 s, two targets; 1 to 8 targets and two minutes in `make test-long` | the shortest window that Knative allows |
+| F14 | window 6 s, 20 and 40 rps; 20, 30, 40 in `make test-long` | the same |
+| F15 | window 6 s | the same |
+| F16 | a deadline of 90 s | a busy machine; nothing but the deadline is longer |
+| F18 | pods are made ready one by one by the test | no race between them decides what is seen |
+| F19 | 8 s; 60 s in `make test-long` | the number of steps follows the duration |
+| F21 | a request of 6 s, timeout 20 s; 35 s and 45 s in `make test-long` | what counts is the order |
+
+No fixture needs a container engine: what Knative's images do, a program behind the sidecar does.
 """
