@@ -28,10 +28,14 @@ from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 
-ONE_AT_LEAST = {**SHORT_WINDOW, "autoscaling.knative.dev/min-scale": "1"}
+TWO_AT_MOST = {**SHORT_WINDOW, "autoscaling.knative.dev/max-scale": "2"}
 MANY = 3
 """Replicas that the waking service reaches."""
 PIECES, GAP_S = 5, 0.1
+WAKING_RATES = {"pieces": 10.0, "call": 15.0, "talk": 5.0}
+"""Requests/s to the foreign servers while they are awake, at a share of 1."""
+IDLE = ("waking", "pieces", "talker")
+"""Services that go to zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +49,22 @@ class Scene:
         self.box.client.apply(isvc("changing", self.versions[version], **predictor))
 
     def streaming(self, number: int) -> None:
-        annotations = {**SHORT_WINDOW, "autoscaling.knative.dev/max-scale": "2"}
-        self.box.client.apply(foreign("pieces", STREAMING, annotations, round_number=number, concurrency=4))
+        self.box.client.apply(foreign("pieces", STREAMING, TWO_AT_MOST, round_number=number, concurrency=4))
 
     def talking(self, number: int) -> None:
-        self.box.client.apply(foreign("talker", TALKING, ONE_AT_LEAST, h2c=True, round_number=number))
+        self.box.client.apply(foreign("talker", TALKING, TWO_AT_MOST, h2c=True, round_number=number))
 
     def sources(self, share: float) -> list[Source]:
         """Requests of every kind; together 200/s at a share of 1, without those that come and go."""
         url = {name: self.box.client.get(name)["status"]["url"] for name in ("steady", "changing", "waking")}
         pieces, talker = wait_foreign(self.box, "pieces"), wait_foreign(self.box, "talker")
         return [
-            Source(name="v1", caller=callers.v1(url["steady"], "steady"), rate=50 * share),
-            Source(name="v2", caller=callers.v2(url["steady"], "steady"), rate=50 * share),
+            Source(name="v1", caller=callers.v1(url["steady"], "steady"), rate=60 * share),
+            Source(name="v2", caller=callers.v2(url["steady"], "steady"), rate=60 * share),
             Source(name="binary", caller=callers.v2_binary(url["steady"], "steady"), rate=40 * share),
             Source(name="changing", caller=callers.v1(url["changing"], "changing"), rate=40 * share),
-            Source(name="call", caller=callers.Grpc(talker), rate=15 * share),
-            Source(name="talk", caller=callers.Grpc(talker, words=5), rate=5 * share),
+            Source(name="call", caller=callers.Grpc(talker), rate=0),
+            Source(name="talk", caller=callers.Grpc(talker, words=5), rate=0),
             Source(name="waking", caller=callers.v1(url["waking"], "waking"), rate=0, lanes=64),
             Source(name="pieces", caller=callers.pieces(pieces, count=PIECES, gap_s=GAP_S), rate=0, lanes=64),
         ]
@@ -99,9 +102,10 @@ def cycle(scene: Scene, load: Load, number: int, *, share: float) -> None:
     new, old = number % 2, 1 - number % 2
     wait_idle(scene)
     enter(load, f"{number} from zero to many")
-    load.rates.update(waking=20, pieces=max(10 * share, 2))
+    load.rates.update(waking=20, **{name: max(rate * share, 2) for name, rate in WAKING_RATES.items()})
     wait_for("the most replicas", lambda: len(pods_of(scene.box, "waking")) == MANY, timeout_s=60)
     more(load, "waking", 20)
+    more(load, "talk", 3)
 
     enter(load, f"{number} rollout")
     scene.changing(new)
@@ -122,13 +126,13 @@ def cycle(scene: Scene, load: Load, number: int, *, share: float) -> None:
     settled(scene, load, "changing", {str(new)})
 
     enter(load, f"{number} to zero")
-    load.rates.update(waking=0, pieces=0)
+    load.rates.update(dict.fromkeys(("waking", *WAKING_RATES), 0))
     wait_idle(scene)
 
 
 def wait_idle(scene: Scene) -> None:
     """Nothing runs of the services that come and go."""
-    wait_for("no pods", lambda: not pods_of(scene.box, "waking") + pods_of(scene.box, "pieces"), timeout_s=90)
+    wait_for("no pods", lambda: not [name for service in IDLE for name in pods_of(scene.box, service)], timeout_s=90)
 
 
 def settled(scene: Scene, load: Load, source: str, versions: set[str]) -> None:
