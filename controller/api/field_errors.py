@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from pydantic import ValidationError
 
 from controller.base.errors import FieldError
 
+_SHOWN_MAX: Final = 200
+"""Characters of a value in a message. A guess: a name or a number fits, a whole document does not."""
+
 
 def invalid(field: str, value: object, rule: str) -> FieldError:
     """A value outside of what the field allows: `rule` is a phrase such as `must be in [0, 100]`."""
-    shown = f'"{value}"' if isinstance(value, str) else str(value)
-    return FieldError(field=field, message=f"Invalid value: {shown}: {rule}")
+    return FieldError(field=field, message=f"Invalid value: {_shown(value)}: {rule}")
+
+
+def _shown(value: object) -> str:
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
 
 
 def required(field: str, why: str = "") -> FieldError:
@@ -45,6 +53,6 @@ def type_errors(error: ValidationError) -> Iterator[FieldError]:
         missing = item["type"] == "missing"
         yield FieldError(
             field=path,
-            message="Required value" if missing else f"Invalid value: {item['msg'].lower()}",
+            message="Required value" if missing else f"Invalid value: {_shown(item['input'])}: {item['msg'].lower()}",
             cause="FieldValueRequired" if missing else "FieldValueTypeInvalid",
         )

@@ -45,6 +45,7 @@ from controller.inferenceservice.traffic import split_traffic
 from controller.reconcile.plan import Child, Event, Plan
 
 DISABLE_AUTO_UPDATE_ANNOTATION: Final = "serving.kserve.io/disable-auto-update"
+MODE_NOT_SUPPORTED: Final = "DeploymentModeNotSupported"
 READY_EVENT: Final = "InferenceServiceReady"
 NOT_READY_EVENT: Final = "InferenceServiceNotReady"
 
@@ -75,7 +76,7 @@ def plan_inference_service(snapshot: Snapshot) -> Plan:
             raise snapshot.refusal
         draft = _draft(snapshot, views, ingress)
     except UserError as error:  # A wrong spec must not tear down a revision that serves traffic.
-        if not _is_settled(service):
+        if error.reason == MODE_NOT_SUPPORTED or not _is_settled(service):
             return _with_status(snapshot, Plan(keep_children=True), build_blocked_status(snapshot, views, error), error)
         # What runs was made from this very spec and works; only a new revision could not be made now.
         draft = _Draft(children=(), choice=None)
@@ -100,7 +101,7 @@ def _draft(snapshot: Snapshot, views: Sequence[ComponentView], ingress: Ingress)
     mode = service.status.deploymentMode or mode_of(service)
     if mode != KNATIVE_MODE:
         message = f"deployment mode {mode} is not supported yet; without the annotation the mode is {KNATIVE_MODE}"
-        raise UserError("DeploymentModeNotSupported", message)
+        raise UserError(MODE_NOT_SUPPORTED, message)
     choice, predictor = None, service.spec.predictor
     if predictor.model is not None:
         has_storage = bool(sources_of(predictor))

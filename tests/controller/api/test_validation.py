@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from controller.api.admission import AdmissionRequest, Operation
 from controller.api.validation import admit_inference_service, admit_serving_runtime
@@ -347,39 +346,3 @@ def test_what_is_wrong_with_a_runtime_is_named(spec: dict[str, Any], wrong: str)
 def test_a_runtime_over_nodes_stays_one() -> None:
     assert "spec.workerSpec" in refused(rt(), old=rt(workerSpec={}))
     assert not refused(rt(workerSpec={}), old=rt(workerSpec={}))
-
-
-STRICTER = {
-    "name-63", "name-64", "no-model-format", "protocol-unknown", "uri-empty", "canary-101", "canary-negative",
-    "target-utilization-101", "batcher-negative", "resources-request-over-limit", "env-no-name", "rt-no-containers",
-}  # fmt: skip
-"""Accepted by KServe, though they can never work."""
-BY_SCHEMA = {"unknown-field", "string-replicas", "rt-priority-zero"}
-"""Refused by the schema, before admission."""
-
-
-def recorded() -> dict[str, Any]:
-    cases = yaml.load(GOLDEN.read_text(), Loader=yaml.CSafeLoader) if GOLDEN.exists() else {}
-    return {
-        name: case
-        for name, case in cases.items()
-        if case["offered"]["kind"] in ("InferenceService", "ServingRuntime", "ClusterServingRuntime")
-    }
-
-
-@pytest.mark.skipif(not GOLDEN.exists(), reason="the reference recordings are not here")
-@pytest.mark.parametrize("name", recorded())
-def test_verdicts_and_defaults_are_kserves(name: str) -> None:
-    case = recorded()[name]
-    offered, answer = case["offered"], case["answer"]
-    admit = admit_inference_service if offered["kind"] == "InferenceService" else admit_serving_runtime
-    if name in BY_SCHEMA:
-        pytest.skip("the schema's to refuse")
-    if not answer["accepted"] or name in STRICTER:
-        with pytest.raises(Invalid) as caught:
-            admit(request(offered, case.get("stored")))
-        assert all(error.field for error in caught.value.errors)
-        return
-    stored = admit(request(offered, case.get("stored")))
-    assert stored["spec"] == answer["spec"]
-    assert (stored["metadata"].get("annotations") or {}) == answer["annotations"]
