@@ -18,5 +18,10 @@ def newest_version(directory: Path, extensions: tuple[str, ...]) -> Path:
     return max(versions, key=lambda path: int(path.name), default=directory)
 
 
+def newest_of(directory: Path) -> Path:
+    """The highest numbered folder in `directory`; itself where there is none."""
+    return max(_versions(directory), key=lambda path: int(path.name), default=directory)
+
+
 def _versions(directory: Path) -> list[Path]:
     return [path for path in directory.iterdir() if path.is_dir() and path.name.isdigit()]

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ladle.clock import Clock
-from ladle.errors import Unsupported
+from ladle.errors import ModelNotFound, Unsupported
 from ladle.protocol.messages import InferRequest, ModelMetadata
 from ladle.server.eventually import Eventually
 from ladle.server.metrics import ServerMetrics
@@ -127,7 +127,8 @@ class DataPlane:
 
     def refuse_overrides(self, name: str, parameters: object) -> None:
         """ModelNotFound; Unsupported where a load brings a configuration or files of its own, as Triton takes them."""
-        self.repository.find(name)
+        if not self.repository.can_load(name):
+            raise ModelNotFound(name)
         if parameters:
             raise Unsupported(
                 f"Model with name {name} is loaded as it lies in its directory: loading takes no parameters"

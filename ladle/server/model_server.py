@@ -30,6 +30,7 @@ from ladle.server.http.server import HttpServer
 from ladle.server.loop import run_loop
 from ladle.server.metrics import ServerMetrics
 from ladle.server.model import Model
+from ladle.server.model_folders import ModelFolders
 from ladle.server.options import ServerOptions
 from ladle.server.queue_proxy import QueueProxy
 from ladle.server.repository import ModelRepository, ServedModel
@@ -49,15 +50,16 @@ _UNTIMED_DRAIN_S = 600.0
 log = get_logger(__name__)
 
 
-def serve(*models: Model, options: ServerOptions | None = None) -> int:
+def serve(*models: Model, options: ServerOptions | None = None, folders: ModelFolders | None = None) -> int:
     """Serves these models until SIGTERM; the exit code: 0, or 1 where a model could not be loaded.
 
-    Without `options`, the command line and the environment say the rest.
+    Without `options`, the command line and the environment say the rest. `folders`: where models may appear later; several
+    workers keep to those that they began with.
     """
     chosen = options or ServerOptions.parse(sys.argv[1:], os.environ)
     workers = decide_worker_count(chosen.workers, chosen.queue.container_concurrency)
     if workers == 1:
-        return run_loop(_serve(models, chosen, None))
+        return run_loop(_serve(models, chosen, None, folders))
     try:
         return _serve_with_workers(models, chosen, workers)
     except OSError as error:  # Of binding: everything later is the workers'.
@@ -89,21 +91,25 @@ def _serve_with_workers(models: Sequence[Model], options: ServerOptions, workers
         return Switchboard(workers, run, clock=SystemClock()).serve()
 
 
-async def _serve(models: Sequence[Model], options: ServerOptions, fleet: Fleet | None) -> int:
+async def _serve(
+    models: Sequence[Model], options: ServerOptions, fleet: Fleet | None, folders: ModelFolders | None = None
+) -> int:
     code = 1
     try:
-        code = await _serve_until_stopped(models, options, fleet)
+        code = await _serve_until_stopped(models, options, fleet, folders)
     except* OSError as group:  # Of binding: everything later has its own answer to errors.
         write_last_words("; ".join(f"cannot listen on {options.host}: {error}" for error in group.exceptions))
     return code
 
 
-async def _serve_until_stopped(models: Sequence[Model], options: ServerOptions, fleet: Fleet | None) -> int:
+async def _serve_until_stopped(
+    models: Sequence[Model], options: ServerOptions, fleet: Fleet | None, folders: ModelFolders | None
+) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(models, options, fleet=fleet) as server:
+    async with running(models, options, fleet=fleet, folders=folders) as server:
         if fleet is not None:
             await fleet.join(server, server.tasks, stop.set)
         loading = server.tasks.create_task(server.load())
@@ -126,14 +132,19 @@ async def _serve_until_stopped(models: Sequence[Model], options: ServerOptions, 
 
 @contextlib.asynccontextmanager
 async def running(
-    models: Sequence[Model], options: ServerOptions, clock: Clock | None = None, *, fleet: Fleet | None = None
+    models: Sequence[Model],
+    options: ServerOptions,
+    clock: Clock | None = None,
+    *,
+    fleet: Fleet | None = None,
+    folders: ModelFolders | None = None,
 ) -> AsyncIterator[ModelServer]:
     """A server that has bound its ports and not yet loaded its models; closed after the block.
 
     A worker that comes when the others serve already, a late one, has not bound them: requests would meet "not ready".
     """
     async with asyncio.TaskGroup() as tasks:
-        server = ModelServer(models, options, tasks, clock=clock or SystemClock(), fleet=fleet)
+        server = ModelServer(models, options, tasks, clock=clock or SystemClock(), fleet=fleet, folders=folders)
         try:
             if fleet is None or not fleet.late:
                 await server.start()
@@ -153,8 +164,9 @@ class ModelServer:
         *,
         clock: Clock,
         fleet: Fleet | None = None,
+        folders: ModelFolders | None = None,
     ) -> None:
-        """`fleet`: the processes that serve as one with this one, if there are any."""
+        """`fleet`: the processes that serve as one with this one, if there are any; `folders`: as `serve` has it."""
         self.tasks = tasks
         self._fleet = fleet
         self._options = options
@@ -166,6 +178,7 @@ class ModelServer:
             metrics=self.metrics,
             threads=options.threads,
             make_batcher=self._make_batcher if options.batching is not None else None,
+            folders=folders,
         )
         self.data_plane = DataPlane(self.repository, clock=clock, metrics=self.metrics, fleet=fleet)
         self._router = RestRouter(self.data_plane, clock=clock, metrics=self.metrics)

@@ -17,6 +17,7 @@ from ladle.server.hooks import EXPLAIN, PREDICT, compose
 from ladle.server.metrics import ServerMetrics
 from ladle.server.model import Model
 from ladle.server.model_files import directory_bytes
+from ladle.server.model_folders import ModelFolders
 from ladle.server.statistics import ModelStatistics
 
 log = get_logger(__name__)
@@ -116,20 +117,26 @@ class ModelRepository:
         metrics: ServerMetrics,
         threads: int,
         make_batcher: Callable[[Runner, ServedModel], Batcher] | None = None,
+        folders: ModelFolders | None = None,
     ) -> None:
-        """`threads`: how many calls of a thread-safe model may run at once."""
+        """`threads`: how many calls of a thread-safe model may run at once. `folders`: where further models may be found."""
         self._clock = clock
         self._metrics = metrics
         self._threads = threads
         self._make_batcher = make_batcher
+        self._folders = folders
         self._models: dict[str, ServedModel] = {}
         for model in models:
             self.add(model)
 
     def add(self, model: Model) -> ServedModel:
         """Registers a model, which is not loaded yet; one of the same name is replaced."""
+        served = self._models[model.name] = self._prepare(model)
+        return served
+
+    def _prepare(self, model: Model) -> ServedModel:
         runner = Runner(self._clock, threads=self._threads_of(model))
-        served = self._models[model.name] = ServedModel(model, runner, self._metrics)
+        served = ServedModel(model, runner, self._metrics)
         if self._make_batcher is not None:
             served.batcher = self._make_batcher(runner, served)
         return served
@@ -166,9 +173,29 @@ class ModelRepository:
         """Whether every model that is wanted can answer."""
         return all(served.ready or not served.wanted for served in self._models.values())
 
+    def can_load(self, name: str) -> bool:
+        """Whether there is a model of that name: a known one, or one that lies in a folder of its own by now."""
+        return name in self._models or (self._folders is not None and self._folders.has(name))
+
     async def load(self, name: str) -> None:
-        """Loads a model, again if it is loaded; raises what its `load` raises."""
-        served = self.find(name)
+        """Loads a model, again if it is loaded; raises what its `load` raises.
+
+        One that is found in its folder is known from then on, if it can be loaded: else the server would count as not ready.
+        """
+        if name in self._models or self._folders is None or not self._folders.has(name):
+            await self._load(self.find(name))
+            return
+        found = self._prepare(self._folders.open(name))
+        try:
+            await self._load(found)
+        except BaseException:
+            found.runner.close()
+            raise
+        if self._models.setdefault(name, found) is not found:  # Somebody else asked for it at the same time.
+            found.runner.close()
+
+    async def _load(self, served: ServedModel) -> None:
+        name = served.model.name
         log.info("loading model", model=name)  # The last words of a process that its model file ends.
         began_s = self._clock.monotonic_s()
         await served.load()

@@ -8,12 +8,13 @@ from typing import TypeAlias
 
 from ladle.errors import UserError
 from ladle.server.model import Model
+from ladle.server.model_folders import ModelFolders
 from ladle.server.model_server import serve
 from ladle.server.options import ServerOptions
 from ladle.server.termination import write_last_words
 from ladle.server.threads import limit_native_threads
 
-BuildModel: TypeAlias = Callable[[ServerOptions, Mapping[str, str]], Model | Sequence[Model]]
+BuildModel: TypeAlias = Callable[[ServerOptions, Mapping[str, str]], Model | Sequence[Model] | ModelFolders]
 """Makes the model, or the models, that the options and the environment describe; loads nothing yet."""
 
 
@@ -27,6 +28,8 @@ def run_runtime(argv: Sequence[str], build: BuildModel) -> int:
         write_last_words(str(error))
         return 1
     limit_native_threads(env)
+    if isinstance(built, ModelFolders):
+        return serve(*map(built.open, built.names()), options=options, folders=built)
     models = [built] if isinstance(built, Model) else built
     for model in models:
         model.directory = model.directory or options.model_directory

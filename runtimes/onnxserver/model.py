@@ -15,13 +15,14 @@ from ladle.protocol.messages import InferRequest, ModelMetadata, TensorMetadata
 from ladle.protocol.tensor import Array, Tensor, tensor_of
 from ladle.server.model import Model
 from ladle.server.model_files import find_model_file
+from ladle.server.model_folders import has_file
 from ladle.server.queue_settings import flag
 from runtimes.gpu import gpu_present
 from runtimes.onnx_runtime import import_onnxruntime
 from runtimes.onnxserver.binding import Binding, can_bind, needs_binding
 from runtimes.onnxserver.providers import CPU, ProviderChoice, decide_providers
 from runtimes.onnxserver.sessions import misfit_message, open_session, session_options
-from runtimes.version_folders import newest_version
+from runtimes.version_folders import newest_of, newest_version
 
 EXTENSIONS = (".onnx",)
 _DATATYPES = {
@@ -174,6 +175,11 @@ class OnnxModel(Model):
             return tensor_of(name, np.array([list(row.values()) for row in result]))
         is_bf16 = any(output.name == name and output.datatype == "BF16" for output in self._outputs)
         return tensor_of(name, result, "BF16" if is_bf16 else None)
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a graph lies in the folder itself or in the newest of its version folders."""
+    return has_file(folder, EXTENSIONS) or has_file(newest_of(folder), EXTENSIONS)
 
 
 def _metadata(item: Any) -> TensorMetadata:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 
+from ladle.server.model import Model
+from ladle.server.model_folders import ModelFolders, has_file, plan_models
 from ladle.server.options import ServerOptions
 from ladle.server.runtime import run_runtime
-from runtimes.sklearnserver.model import SklearnModel
+from runtimes.sklearnserver.model import EXTENSIONS, SklearnModel
 from runtimes.sklearnserver.settings import SklearnSettings
 
 
@@ -19,10 +22,11 @@ def main(argv: Sequence[str]) -> int:
     return run_runtime(argv, build_model)
 
 
-def build_model(options: ServerOptions, env: Mapping[str, str]) -> SklearnModel:
-    """The model that the options describe."""
-    settings = SklearnSettings.from_environment(env)
-    return SklearnModel(options.model_name, options.model_directory, settings=settings)
+def build_model(options: ServerOptions, env: Mapping[str, str]) -> Model | ModelFolders:
+    """The model that the options describe, or the models in the directory's folders."""
+    make = partial(SklearnModel, settings=SklearnSettings.from_environment(env))
+    holds = partial(has_file, extensions=EXTENSIONS)
+    return plan_models(options.model_name, ModelFolders(options.model_directory, holds, make))
 
 
 if __name__ == "__main__":
