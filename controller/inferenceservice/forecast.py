@@ -18,14 +18,18 @@ DOMAIN = "localhost"
 
 
 def render_once_ready(
-    objects: Iterable[JsonView], *, namespace: str = "default", with_status: bool = False
+    objects: Iterable[JsonView],
+    *,
+    existing: Iterable[JsonView] = (),
+    namespace: str = "default",
+    with_status: bool = False,
 ) -> list[JsonObject]:
-    """All children of the InferenceServices in `objects`; UserError as for `render`."""
-    manifests = list(objects)
+    """All children of the InferenceServices in `objects`, beside runtimes and settings in `existing`; UserError as for `render`."""
+    manifests, given = list(objects), list(existing)
     # Knative Services first, then what waits for them to be ready; the last pass sees both.
-    children = render(manifests, namespace=namespace)
-    children = render(manifests, existing=[_as_ready(child) for child in children], namespace=namespace)
-    world = [_as_ready(child) for child in children]
+    children = render(manifests, existing=given, namespace=namespace)
+    children = render(manifests, existing=[*given, *map(_as_ready, children)], namespace=namespace)
+    world = [*given, *map(_as_ready, children)]
     return render(manifests, existing=world, namespace=namespace, with_status=with_status)
 
 
