@@ -219,6 +219,7 @@ class ModelServer:
         # A tenth of a second that only servers of gRPC pay.
         from ladle.server.grpc.access_log import LoggedCalls
         from ladle.server.grpc.server import GrpcServer
+        from ladle.server.http2.splice import Splice
 
         options = self._options
         self._grpc = GrpcServer(
@@ -229,7 +230,11 @@ class ModelServer:
             shared=self._fleet is not None,
             interceptors=() if self._access_log is None else (LoggedCalls(self._access_log, self._clock),),
         )
-        return await self._grpc.listen(options.host, port)
+        shared = self._fleet is not None
+        if not options.grpc_port_shared:
+            return await self._grpc.listen(options.host, port)
+        connect = await self._grpc.listen_inside()
+        return await self._http.listen(options.host, port, shared=shared, others=lambda: Splice(connect, self.tasks))
 
     async def load(self) -> bool:
         """Loads every model; False, with the reason in the termination log, where one cannot be."""

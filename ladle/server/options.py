@@ -34,6 +34,8 @@ class ServerOptions:
     http_port: int = HTTP_PORT
     grpc_port: int | None = None
     """For gRPC; None for no such port."""
+    grpc_port_shared: bool = False
+    """Whether that port answers REST over HTTP/1.1 too: in a pod of Knative's, all requests come in at one port."""
     grpc_message_bytes_max: int = GRPC_MESSAGE_BYTES_MAX
     admin_port: int | None = None
     """Statistics and drain; None for no such port."""
@@ -61,6 +63,7 @@ class ServerOptions:
             host=env.get("LADLE_HOST") or _ALL_ADDRESSES,
             http_port=int(number(env, "LADLE_HTTP_PORT", flags.http_port)),
             grpc_port=_grpc_port(flags, env),
+            grpc_port_shared=flag(env, "LADLE_GRPC_PORT_SHARED", default=False),
             grpc_message_bytes_max=max(flags.grpc_max_send_message_length, flags.grpc_max_receive_message_length),
             admin_port=int(number(env, "LADLE_ADMIN_PORT", 0)) or None,
             model_name=flags.model_name,

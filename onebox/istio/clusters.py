@@ -133,6 +133,8 @@ def _protocol_options(pool: ConnectionPool, port: ServicePort) -> Message:
     options: Message = {}
     if (port.http2 or pool.http.h2UpgradePolicy == "UPGRADE") and port.listener is None:
         options["explicit_http_config"] = {"http2_protocol_options": http2}
+    elif port.http1:
+        options["explicit_http_config"] = {"http_protocol_options": {}}
     else:
         # HTTP/1.1 stays HTTP/1.1, and gRPC stays HTTP/2, on the one port of a service.
         options["use_downstream_protocol_config"] = {"http_protocol_options": {}, "http2_protocol_options": http2}

@@ -42,6 +42,9 @@ class ServicePort:
     number: int
     name: str = ""
     http2: bool = False
+    """Whether requests always go there over HTTP/2."""
+    http1: bool = False
+    """Whether they always go over HTTP/1.1. Neither: over the version in which they come."""
     listener: Listener | None = None
     """The listener of Envoy's own that the port leads to, for a Service of the gateway."""
 
@@ -140,20 +143,26 @@ def parse_service(service: JsonView) -> RegisteredService:
     """The facts of a Service."""
     meta, spec = service["metadata"], service.get("spec") or {}
     namespace = meta["namespace"]
+    revision = REVISION_LABEL in (meta.get("labels") or {})
     return RegisteredService(
         host=service_host(namespace, meta["name"]),
-        ports=tuple(_service_port(port, namespace) for port in spec.get("ports") or ()),
+        ports=tuple(_service_port(port, namespace, revision=revision) for port in spec.get("ports") or ()),
         external_name=spec.get("externalName") or "" if spec.get("type") == "ExternalName" else "",
-        revision=REVISION_LABEL in (meta.get("labels") or {}),
+        revision=revision,
     )
 
 
-def _service_port(port: JsonView, namespace: str) -> ServicePort:
+def _service_port(port: JsonView, namespace: str, *, revision: bool) -> ServicePort:
     name = port.get("name") or ""
     target = port.get("targetPort") or port["port"]
     listener = LISTENER_OF_PORT.get(target) if namespace == GATEWAY_NAMESPACE else None
     http2 = port.get("appProtocol") == _H2C_PROTOCOL or name.split("-")[0] in _H2_PORT_NAMES
-    return ServicePort(port["port"], name, http2, listener)
+    if revision and http2:
+        # Pods of revisions understand both on this port: our runtimes answer REST and gRPC there, and in front of others
+        # the queue-proxy speaks HTTP/2 to the container, whatever it hears itself.
+        return ServicePort(port["port"], name, listener=listener)
+    http1 = not http2 and name.split("-")[0] == "http"
+    return ServicePort(port["port"], name, http2, http1, listener)
 
 
 def parse_endpoints(endpoints: JsonView) -> EndpointsByPort:

@@ -187,7 +187,7 @@ def _proxy_ports(context: PodContext) -> dict[str, str]:
         "USER_PORT": str(context.ports.get(behind, behind)),
     }
     if H2C_PORT in context.ports:
-        variables["LADLE_GRPC_PORT"] = str(context.ports[H2C_PORT])
+        variables |= {"LADLE_GRPC_PORT": str(context.ports[H2C_PORT]), "LADLE_GRPC_PORT_SHARED": "true"}
     agent = agent_of(context.pod)
     if agent is not None:  # Knative's probe asks the agent, whose own asks the container.
         variables[_PROBE_VARIABLE] = component_probe(agent)

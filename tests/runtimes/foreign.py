@@ -120,7 +120,11 @@ def foreign_server() -> Iterator[ThreadingHTTPServer]:
 
 @contextlib.asynccontextmanager
 async def sidecar(
-    user_port: int, probe: ReadinessProbe | None = None, batching: BatchSettings | None = None, **queue: Any
+    user_port: int,
+    probe: ReadinessProbe | None = None,
+    batching: BatchSettings | None = None,
+    h2c: bool = False,
+    **queue: Any,
 ) -> AsyncIterator[Sidecar]:
     """The sidecar on ports of its own, in the test's loop."""
     settings = SidecarSettings(
@@ -130,6 +134,7 @@ async def sidecar(
         user_port=user_port,
         probe=probe or ReadinessProbe(),
         batching=batching,
+        h2c=h2c,
         queue=QueueSettings(pod="iris-00001-pod", **queue),
     )
     async with asyncio.TaskGroup() as tasks:

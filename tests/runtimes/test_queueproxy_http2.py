@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ladle.server.http2.connection import STREAM_WINDOW_BYTES
-from ladle.server.http2.goaway import PREFACE, GoAwayFilter, render_goaway
+from ladle.server.http2.first_bytes import PREFACE
+from ladle.server.http2.goaway import GoAwayFilter, render_goaway
 from tests.runtimes.foreign import busy, idle, sidecar
 from tests.runtimes.foreign_grpc import DEADLINE_S, ForeignGrpc, behind_sidecar, channel, foreign_grpc, method
 from tests.waiting import eventually

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import grpc
@@ -11,7 +12,10 @@ from ladle.server.data_plane import DataPlane
 from ladle.server.grpc.health import HealthService
 from ladle.server.grpc.inference import InferenceService
 from ladle.server.grpc.reflection import reflection_handlers
+from ladle.server.http2.splice import Connect
 from ladle.server.queue_proxy import QueueProxy
+
+_LOOPBACK = "127.0.0.1"
 
 
 class GrpcServer:
@@ -47,6 +51,12 @@ class GrpcServer:
             raise OSError(f"gRPC port {port}: {error}") from None
         await self._server.start()
         return bound
+
+    async def listen_inside(self) -> Connect:
+        """Accepts calls on a port of loopback that nobody is told; returns how to connect to it."""
+        port = await self.listen(_LOOPBACK, 0)
+        loop = asyncio.get_running_loop()
+        return lambda protocol: loop.create_connection(protocol, _LOOPBACK, port)
 
     async def drain(self, timeout_s: float) -> None:
         """Takes no more calls; waits for those that run, at most `timeout_s`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from email.utils import formatdate
 
 from ladle.clock import Clock
@@ -14,6 +14,7 @@ from ladle.server.http.application import Application
 from ladle.server.http.connection import Connection
 from ladle.server.http.limits import HttpLimits
 from ladle.server.http.messages import Request
+from ladle.server.http2.first_bytes import FirstBytes
 
 SWEEP_PERIOD_S = 1.0
 """How often slow and idle connections are looked for. Limits are many seconds, so that one more does not matter."""
@@ -56,14 +57,19 @@ class HttpServer:
         self._quiet = asyncio.Event()
         self._sweep()
 
-    async def listen(self, host: str, port: int, *, shared: bool = False) -> int:
+    async def listen(
+        self, host: str, port: int, *, shared: bool = False, others: Callable[[], asyncio.Protocol] | None = None
+    ) -> int:
         """Accepts connections; returns the port, which is chosen where 0 was asked for.
 
-        `shared`: with other processes that listen there too, each of which gets a part of the connections.
+        `shared`: with other processes that listen there too, each of which gets a part of the connections. `others` makes
+        the protocol of connections that begin as HTTP/2; without it, that is refused as everything that is not HTTP/1.1.
         """
-        listener = await self.loop.create_server(
-            lambda: Connection(self), host, port, backlog=_BACKLOG, reuse_port=shared or None
-        )
+
+        def accept() -> asyncio.Protocol:
+            return Connection(self) if others is None else FirstBytes(lambda: Connection(self), others)
+
+        listener = await self.loop.create_server(accept, host, port, backlog=_BACKLOG, reuse_port=shared or None)
         self._listeners.append(listener)
         self.port = listener.sockets[0].getsockname()[1]
         return self.port

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from ladle.server.http2.goaway import PREFACE
-
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""RFC 9113 3.4."""
 _WAIT_S = 30.0
 """For the first byte; HTTP/1.1's limit for headers."""
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 from hyperframe.frame import GoAwayFrame
 
+from ladle.server.http2.first_bytes import PREFACE
+
 _HEAD_BYTES = 9
 _GOAWAY = 7
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _FRAME_BYTES_MAX = 16 * 1024
 """Longest frame that we allow the other side (SETTINGS_MAX_FRAME_SIZE by default)."""
 

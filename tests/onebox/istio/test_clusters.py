@@ -7,7 +7,7 @@ import pytest
 from controller.api.istio import Subset, TrafficPolicy
 from controller.base.errors import UserError
 from onebox.istio.clusters import DnsEndpoints, FileEndpoints, InlineEndpoints, build_cluster, build_load_assignment
-from onebox.istio.registry import ClusterRef, Endpoint, Listener, Rule, ServicePort
+from onebox.istio.registry import ClusterRef, Endpoint, Listener, Rule, ServicePort, parse_service
 from onebox.istio.xds import UINT32_MAX
 
 REF = ClusterRef("a.golden.svc.cluster.local", 80)
@@ -41,6 +41,32 @@ def test_protocols_follow_the_client_or_the_port() -> None:
     assert "explicit_http_config" in options(cluster({"connectionPool": {"http": {"h2UpgradePolicy": "UPGRADE"}}}))
     hop = ServicePort(80, "http2", http2=True, listener=Listener.LOCAL)
     assert "use_downstream_protocol_config" in options(cluster(port=hop))
+
+
+@pytest.mark.parametrize(
+    ("port", "revision", "expected"),
+    [
+        ({"name": "http"}, False, "http1"),
+        ({"name": "http-api"}, False, "http1"),
+        ({"name": "http"}, True, "http1"),
+        ({"name": "web"}, False, "follows"),
+        ({}, False, "follows"),
+        ({"name": "grpc-api"}, False, "http2"),
+        ({"name": "http2"}, False, "http2"),
+        ({"name": "http", "appProtocol": "kubernetes.io/h2c"}, False, "http2"),
+        # Behind a queue-proxy both are understood.
+        ({"name": "http2", "appProtocol": "kubernetes.io/h2c"}, True, "follows"),
+    ],
+)
+def test_the_version_of_http_is_in_the_ports_name(port: dict[str, Any], revision: bool, expected: str) -> None:
+    labels = {"serving.knative.dev/revision": "a-00001"} if revision else {}
+    service = parse_service(
+        {"metadata": {"namespace": "golden", "name": "a", "labels": labels}, "spec": {"ports": [{"port": 80, **port}]}}
+    )
+    built = options(cluster(port=service.ports[0]))
+    explicit = built.get("explicit_http_config", {})
+    found = "http2" if "http2_protocol_options" in explicit else "http1" if explicit else "follows"
+    assert found == expected
 
 
 def test_pool_settings_have_their_fields() -> None:
