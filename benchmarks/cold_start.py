@@ -43,8 +43,8 @@ Stages = Mapping[str, float]
 
 STAGES: tuple[tuple[str, str], ...] = (
     ("scaled", "request held → replicas written"),
-    ("created", "→ pod created"),
-    ("initializer", "→ storage initializer started"),
+    # The node hears of the pod before the controller that made it has its answer, and says so.
+    ("initializer", "→ pod created, storage initializer started"),
     ("initialized", "→ it has ended"),
     ("forked", "→ server started"),
     ("listening", "→ server listens"),
@@ -134,7 +134,6 @@ def _lines(path: Path, offset: int) -> Iterator[dict[str, Any]]:
 def _reached(lines: list[dict[str, Any]], name: str) -> Stages:
     events = {
         ("scaled", "onebox.knative.autoscaler.autoscaler", None): "scaled",
-        ("scaled", "onebox.workloads.deployments", None): "created",
         ("started", "onebox.node.worker", "storage-initializer"): "initializer",
         ("ended", "onebox.node.worker", "storage-initializer"): "initialized",
         ("started", "onebox.node.worker", "kserve-container"): "forked",
@@ -143,7 +142,7 @@ def _reached(lines: list[dict[str, Any]], name: str) -> Stages:
     }
     reached = {}
     for line in lines:
-        about = f"{line.get('revision', '')} {line.get('deployment', '')} {line.get('pod', '')}"
+        about = f"{line.get('revision', '')} {line.get('pod', '')}"
         if line.get("source", "").startswith("onebox.") and f"{name}-predictor-" not in about:
             continue
         stage = events.get((line["event"], line.get("source"), line.get("container")))
