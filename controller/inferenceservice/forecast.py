@@ -24,7 +24,7 @@ def render_once_ready(
     namespace: str = "default",
     with_status: bool = False,
 ) -> list[JsonObject]:
-    """All children of the InferenceServices in `objects`, beside runtimes and settings in `existing`; UserError as for `render`."""
+    """All children of the InferenceServices in `objects`, beside what is in `existing`; UserError as for `render`."""
     manifests, given = list(objects), list(existing)
     # Knative Services first, then what waits for them to be ready; the last pass sees both.
     children = render(manifests, existing=given, namespace=namespace)
