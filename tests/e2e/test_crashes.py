@@ -61,7 +61,7 @@ def converges(box: Box, name: str, iris: Path) -> None:
     wait_for("the API answers", lambda: _answers(box), timeout_s=30)
     box.client.apply(isvc(name, iris.as_uri()))
     box.client.wait_ready(name, timeout_s=60)
-    wait_for(f"{name} answers", lambda: predicts(box, name), timeout_s=10)
+    wait_for(f"{name} answers", lambda: predicts(box, name), timeout_s=60)
 
 
 def predicts(box: Box, name: str) -> bool:
@@ -113,7 +113,7 @@ def test_a_killed_pod_comes_back(crashing: Box) -> None:
     pod = next(process for (_, name), process in crashing.containers().items() if name == "kserve-container")
     pod.signal(signal.SIGKILL)
     wait_for("the pod is gone", lambda: not pod.alive())
-    wait_for("the model answers again", lambda: predicts(crashing, "steady"), timeout_s=10)
+    wait_for("the model answers again", lambda: predicts(crashing, "steady"), timeout_s=60)
     wait_for("nothing runs twice", lambda: not running_twice(crashing))
 
 

@@ -33,7 +33,7 @@ class Reconciles:
         return self._answer(key, self.calls.count(key))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 self._more.clear()
                 await self._more.wait()
@@ -109,7 +109,7 @@ async def test_one_object_is_never_worked_on_twice_at_once() -> None:
     async with running(reconcile, workers=4) as controller:
         controller.enqueue(A)
         controller.enqueue(B)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await finished.wait()
 
 

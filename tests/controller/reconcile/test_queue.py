@@ -105,7 +105,7 @@ def test_a_delayed_key_can_still_be_added_at_once() -> None:
 
 async def test_take_wakes_for_new_and_for_due_keys() -> None:
     work = WorkQueue(SystemClock(), random.Random(1))
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(work.take())
         work.add_after(B, 0.05)
         assert await waiting == B
@@ -118,7 +118,7 @@ async def test_take_wakes_for_new_and_for_due_keys() -> None:
 
 async def test_cancelling_one_waiting_worker_loses_no_key() -> None:
     work = WorkQueue(SystemClock(), random.Random(1))
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         first, second = tasks.create_task(work.take()), tasks.create_task(work.take())
         work.add_after(A, 0.02)
         first.cancel()
@@ -127,7 +127,7 @@ async def test_cancelling_one_waiting_worker_loses_no_key() -> None:
 
 async def test_all_workers_get_something_to_do() -> None:
     work = WorkQueue(SystemClock(), random.Random(1))
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         workers = [tasks.create_task(work.take()) for _ in range(2)]
         work.add(A)
         work.add(B)

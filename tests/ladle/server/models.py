@@ -68,7 +68,7 @@ class GateModel(Model):
         with self._lock:
             self.inside += 1
             self.peak = max(self.peak, self.inside)
-        self.release.wait(20)
+        self.release.wait(60)
         with self._lock:
             self.inside -= 1
         return [1]
@@ -111,7 +111,7 @@ class LoadModel(Model):
         self.unloads = 0
 
     def load(self) -> None:
-        self.release.wait(20)
+        self.release.wait(60)
         self.loads += 1
         if self.error is not None:
             raise self.error

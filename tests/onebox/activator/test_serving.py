@@ -270,7 +270,7 @@ async def test_a_websocket_is_carried_both_ways(bench: Bench) -> None:
         async with bench.session.ws_connect(bench.url, headers=bench.to("r-1")) as socket:
             for text in ("one", "two"):
                 await socket.send_str(text)
-                assert await socket.receive_str(timeout=5) == f"echo {text}"
+                assert await socket.receive_str(timeout=30) == f"echo {text}"
         await eventually("the place is free", lambda: _truth(bench.target().throttle.pods[0].in_flight == 0))
 
 

@@ -45,7 +45,7 @@ class Envoy:
             self.process = subprocess.Popen(
                 envoy_command(self.home, self.settings), stdout=log, stderr=log, cwd=self.home.root
             )
-        wait_for("Envoy answers", self.answers, timeout_s=20)
+        wait_for("Envoy answers", self.answers, timeout_s=60)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -123,7 +123,7 @@ class Driver:
         async def is_live() -> bool:
             return self.live.is_live(virtual_service)
 
-        await eventually(f"{virtual_service['metadata']['name']} is live", is_live, timeout_s=10)
+        await eventually(f"{virtual_service['metadata']['name']} is live", is_live)
 
 
 class FastClock(SystemClock):

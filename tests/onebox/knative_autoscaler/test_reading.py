@@ -220,7 +220,7 @@ async def test_a_scrape_that_takes_too_long_is_given_up() -> None:
             async def given_up() -> bool:
                 return scrape.done()
 
-            await eventually("it is given up", given_up, timeout_s=5)
+            await eventually("it is given up", given_up)
             assert scrape.result() is None
             silent.set()
         server.close()

@@ -88,7 +88,7 @@ class Cluster:
             return None
 
     async def until(self, what: str, probe: Callable[[], Awaitable[Any]]) -> Any:
-        return await eventually(what, probe, timeout_s=15)
+        return await eventually(what, probe)
 
     async def until_gone(self, resource: ResourceType, name: str, namespace: str = "ns") -> None:
         async def gone() -> bool:

@@ -87,7 +87,7 @@ async def test_a_pod_that_starts_at_once_costs_one_status_write(cluster: Cluster
             if event.object.get("status", {}).get("availableReplicas"):
                 return
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         await follow()
     assert len(versions) == 1
 

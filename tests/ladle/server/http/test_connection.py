@@ -327,7 +327,7 @@ class TestStreams:
             connection.ask("GET", "/")
             await connection.head()
             connection.abort()
-            await asyncio.wait_for(closed.wait(), 5)
+            await asyncio.wait_for(closed.wait(), 30)
 
 
 class TestEnds:
