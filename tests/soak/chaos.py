@@ -124,8 +124,13 @@ class Chaos:
         """One at a time: nothing of the kill before is still on its way."""
         if kind in ("engine", "node", "activator", "template"):
             sleeper = self._next_sleeper()
-            wait_for(f"{sleeper} sleeps", lambda: not pods_of(self.box, sleeper), timeout_s=90)
+            wait_for(f"{sleeper} sleeps", lambda: self._sleeps(sleeper), timeout_s=90)
         wait_for("the template", lambda: self._template_ready(self._template()), timeout_s=90)
+
+    def _sleeps(self, sleeper: str) -> bool:
+        """Whether nothing runs of it, not even a pod that drains and would answer what should wake another."""
+        running = [pod for pod, _ in self.box.containers() if pod.startswith(f"{sleeper}-")]
+        return not running and not pods_of(self.box, sleeper)
 
     def _victim(self, number: int, kind: str) -> tuple[ProcessId, str, frozenset[str] | None, Callable[[], object]]:
         if kind == "pod":
