@@ -11,9 +11,9 @@ Knative's. What runs otherwise:
 | F11, F22 | not here | HTTP/2, gRPC and WebSockets: tests/e2e/test_grpc.py, tests/e2e/test_foreign_grpc.py |
 | F12 | ready after 3 s, failing with a period of 1 s; 10 s and a period of 0 in `make test-long` | what counts is the order |
 | F12 | no failing of a TCP probe | a server that is connected to cannot fail one |
-| F13 | window 6 s, two targets; 1 to 8 targets and two minutes in `make test-long` | the shortest window that Knative allows |
-| F14 | window 6 s, 20 and 40 rps; 20, 30, 40 in `make test-long` | the same |
-| F15 | window 6 s | the same |
+| F13 | both windows 10 s, two targets; 1 to 8 targets and two minutes in `make test-long` | test_autoscaling.py says why ten |
+| F14 | windows 10 s, 20 and 40 rps; 20, 30, 40 in `make test-long` | the same |
+| F15 | windows 10 s; six clients and six more | at seven of seven, one request more for a millisecond decides |
 | F16 | a deadline of 90 s | a busy machine; nothing but the deadline is longer |
 | F18 | pods are made ready one by one by the test | no race between them decides what is seen |
 | F19 | 8 s; 60 s in `make test-long` | the number of steps follows the duration |
