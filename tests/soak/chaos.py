@@ -146,7 +146,8 @@ class Chaos:
             "controller": lambda: self._reconciles(f"probe-{number}"),
             "envoy": lambda: wait_for("the gateway answers", self._gateway_answers, timeout_s=GIVEN_UP_S),
         }
-        sources = None if kind == "envoy" else frozenset[str]()
+        inside = frozenset(self.sleepers) if kind == "activator" else frozenset[str]()
+        sources = None if kind == "envoy" else inside
         return process, f"pid {process.pid}", sources, backs.get(kind, self._wake)
 
     def _pod(self) -> tuple[ProcessId, str, frozenset[str], Callable[[], object]]:

@@ -14,7 +14,7 @@ from tests.e2e.box import Box, start_box, stop_box
 from tests.e2e.manifests import isvc
 from tests.soak import callers
 from tests.soak.chaos import Chaos, Kill, draw_kinds
-from tests.soak.load import Failure, Load, Source, open_loop
+from tests.soak.load import Failure, Source, open_loop
 from tests.soak.services import SHORT_WINDOW, STREAMING, TALKING, foreign, save_version, wait_foreign
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(1700)]
@@ -61,8 +61,8 @@ def sources(box: Box) -> list[Source]:
     ]
 
 
-def unexcused(load: Load, kills: list[Kill]) -> list[Failure]:
-    return [failure for failure in load.failures if not any(kill.excuses(failure) for kill in kills)]
+def unexcused(failures: list[Failure], kills: list[Kill]) -> list[Failure]:
+    return [failure for failure in failures if not any(kill.excuses(failure) for kill in kills)]
 
 
 def test_each_process_may_be_killed_and_comes_back(crowded: Box) -> None:
@@ -77,7 +77,7 @@ def test_each_process_may_be_killed_and_comes_back(crowded: Box) -> None:
             excused = sum(kill.excuses(failure) for failure in load.failures)
             sys.stdout.write(kill.told(load.started_s, excused) + "\n")
             sys.stdout.flush()
-    lost = unexcused(load, kills) + chaos.lost
+    lost = unexcused(load.failures + chaos.lost, kills)
     sys.stdout.write(load.told() + "\n")
     assert not lost, "\n".join(failure.told(load.started_s) for failure in lost)
     late = [kill for kill in kills if kill.late]
