@@ -88,6 +88,9 @@ class Tell:
 Write: TypeAlias = Apply | Delete | Status | Finalizers | Tell
 
 
+_SCALARS = (str, int, float)
+
+
 def plan_writes(plan: Plan, owner: JsonView, live_children: Iterable[Child], field_manager: str) -> tuple[Write, ...]:
     """The writes that lead from what is there to `plan`, in the order in which they are safe; () where it is there.
 
@@ -197,6 +200,8 @@ def _applied_fields(live: JsonView, field_manager: str) -> Fields | None:
 
 
 def _differs(desired: Any, live: Any, owned: Fields | None, *, quantity: bool = False) -> bool:
+    if isinstance(desired, _SCALARS):  # Most of what there is, and looking at types costs more than comparing.
+        return not _equal(desired, live, quantity=quantity)
     if _is_empty(desired) and _is_empty(live):
         return bool(owned) and not _is_leaf(owned)
     if isinstance(desired, Mapping) and isinstance(live, Mapping):
@@ -243,6 +248,8 @@ def _has_key(item: JsonView, key: JsonView) -> bool:
 
 
 def _piece_differs(desired: Any, live: Any, *, quantity: bool = False) -> bool:
+    if isinstance(desired, _SCALARS):
+        return not _equal(desired, live, quantity=quantity)
     if _is_empty(desired) and _is_empty(live):
         return False
     if isinstance(desired, Mapping) and isinstance(live, Mapping):
@@ -264,7 +271,7 @@ def _is_leaf(owned: Fields | None) -> bool:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, Mapping | list) and not value)
+    return value is None or (not value and isinstance(value, Mapping | list))
 
 
 def _equal(left: Any, right: Any, *, quantity: bool = False) -> bool:

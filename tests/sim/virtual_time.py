@@ -1,0 +1,68 @@
+"""An event loop whose time jumps to the next thing that happens: minutes pass in milliseconds, the same way each time."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_EPOCH_S = 1_795_000_000.0
+"""The Unix time at which every simulated world begins."""
+
+
+class Stalled(Exception):
+    """Everybody waits for something that nobody will do."""
+
+
+class _Jumping(selectors.DefaultSelector):
+    """Waits for nothing: whoever asks how long gets the time moved instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            if timeout is None:
+                raise Stalled("no timer is left")
+            self.now_s += max(0.0, timeout)
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Single-threaded: what would go to a thread runs at once, since a thread's end has no place in virtual time."""
+
+    def __init__(self) -> None:
+        self._jumping = _Jumping()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now_s
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        done: asyncio.Future[T] = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+class VirtualClock:
+    """controller.base.clock.Clock of the running loop."""
+
+    def monotonic_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall_s(self) -> float:
+        return _EPOCH_S + self.monotonic_s()
+
+
+def run_virtually(main: Coroutine[Any, Any, T]) -> T:
+    """The result of `main`, run in virtual time from second 0."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
