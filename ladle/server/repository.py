@@ -188,7 +188,7 @@ class ModelRepository:
         found = self._prepare(self._folders.open(name))
         try:
             await self._load(found)
-        except BaseException:
+        except BaseException:  # Cancelled too: its threads would outlive it.
             found.runner.close()
             raise
         if self._models.setdefault(name, found) is not found:  # Somebody else asked for it at the same time.
