@@ -173,6 +173,7 @@ def run(scene: Scene, *, share: float, lasting_s: float) -> None:
     assert not load.failures, load.told()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_one_cycle_loses_nothing(scene: Scene) -> None:
     run(scene, share=0.15, lasting_s=0)

@@ -11,7 +11,7 @@ from tests.e2e.knative.asking import Load, load
 from tests.e2e.knative.serving import Serving, conditions, container, service, template
 from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 
 UTILIZATION = 0.7
 SCALE_S = 90

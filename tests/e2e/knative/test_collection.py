@@ -7,7 +7,7 @@ import pytest
 from tests.e2e.knative.serving import Serving, container, service, template
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 KEEP_NONE = {
     "min-non-active-revisions": "0",

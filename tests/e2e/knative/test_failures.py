@@ -21,7 +21,7 @@ from tests.e2e.knative.serving import (
 from tests.e2e.servers.failing import EXIT_CODE, REASON
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 READY_DELAY_S = 3
 """Knative waits ten seconds; three tell a probe that is obeyed from one that is not."""

@@ -10,7 +10,7 @@ from tests.e2e.knative.asking import ask
 from tests.e2e.knative.serving import SHORT_WINDOW, Manifest, Serving, conditions, container, service, template
 from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 
 ZERO_S = 90
 """The window, the grace period and fifteen seconds are 22; a busy machine gets more."""
