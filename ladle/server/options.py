@@ -116,7 +116,7 @@ def _grpc_port(flags: argparse.Namespace, env: Mapping[str, str]) -> int | None:
     """Where the node chooses the ports, gRPC is served on the one that it chose, if it did; else on the flag's."""
     if flags.enable_grpc.lower() == "false":
         return None
-    if "LADLE_HTTP_PORT" in env:
+    if "LADLE_HTTP_PORT" in env or "LADLE_GRPC_PORT" in env:
         return int(number(env, "LADLE_GRPC_PORT", 0)) or None
     return flags.grpc_port or None
 

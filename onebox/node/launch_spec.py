@@ -160,6 +160,10 @@ def _fixed_variables(context: PodContext, start: Start, role: Role) -> dict[str,
         fixed |= _proxy_ports(context)
     elif role is Role.RUNTIME and container in pod.containers:
         fixed |= _runtime_ports(context, container)
+    elif container in pod.containers:
+        # All pods share this machine: a server of ours that a command starts must not take KServe's default port.
+        grpc = grpc_port(container)
+        fixed["LADLE_GRPC_PORT"] = str(context.ports.get(grpc, 0) if grpc else 0)
     if _serves(pod, container) and role is not Role.PROXY:
         port = _port_behind(pod, container)
         fixed["PORT"] = str(context.ports.get(port, port))

@@ -75,6 +75,7 @@ def test_a_foreign_server_gets_its_port_and_nothing_of_the_queue_proxy() -> None
     assert spec.env["PORT"] == "20001"
     assert "CONTAINER_CONCURRENCY" not in spec.env
     assert "LADLE_HTTP_PORT" not in spec.env
+    assert spec.env["LADLE_GRPC_PORT"] == "0"  # A server of ours in it must not take the default port of all.
 
 
 def test_its_queue_proxy_is_told_where_it_is() -> None:

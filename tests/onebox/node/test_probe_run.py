@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,12 @@ Handle = Callable[[bytes], Awaitable[bytes]]
 async def serving(handle: Handle) -> AsyncIterator[int]:
     """A server that answers the head of each request with what `handle` makes of it."""
 
+    handlers: set[asyncio.Task[None]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handler = asyncio.current_task()
+        assert handler is not None
+        handlers.add(handler)
         try:
             writer.write(await handle(await reader.readuntil(b"\r\n\r\n")))
             await writer.drain()
@@ -38,10 +43,15 @@ async def serving(handle: Handle) -> AsyncIterator[int]:
             pass
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+    for handler in handlers:  # One that still waits would outlive its loop.
+        handler.cancel()
+    await asyncio.gather(*handlers, return_exceptions=True)
 
 
 def answering(status: str) -> Handle:
