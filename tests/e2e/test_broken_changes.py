@@ -21,7 +21,7 @@ from tests.e2e.box import Box
 from tests.e2e.manifests import INSTANCES, isvc
 from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 DEADLINE_S = 120.0
 PERIOD_S = 0.02
 """Between two requests of the background, so that the machine is left to the services."""

@@ -21,7 +21,7 @@ from tests.e2e.manifests import INSTANCES, isvc
 from tests.e2e.traffic import traffic
 from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(240)]
 
 DEADLINE_S = 90.0
 REQUESTS = 2000

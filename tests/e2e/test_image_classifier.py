@@ -20,6 +20,7 @@ from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.long,
     pytest.mark.timeout(300),
     pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch, which trains the classifier, is not installed"),
 ]

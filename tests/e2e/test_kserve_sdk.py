@@ -17,7 +17,7 @@ from sklearn.dummy import DummyClassifier
 from tests.e2e.box import Box
 from tests.runtimes.processes import KSERVE_PYTHON, needs_kserve
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(360), needs_kserve]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(360), needs_kserve]
 moto_server = pytest.importorskip("moto.server")
 botocore_session = pytest.importorskip("botocore.session")
 

@@ -21,6 +21,7 @@ NAMES = ("canary-promote", "canary-rollback", "stop-and-start", "tag-routing", "
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.long,
     pytest.mark.skipif(not SEQUENCES.exists(), reason="the reference recordings are not here"),
 ]
 

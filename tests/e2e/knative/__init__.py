@@ -1,7 +1,8 @@
 """The fixtures of Knative's own conformance and e2e tests (spec/knative.md 6.4), on onebox.
 
 The test servers are Knative's, rewritten in Python (tests/e2e/servers). Where a fixture's numbers are not given here they are
-Knative's. What runs otherwise:
+Knative's. All run in `make test-long`: their windows, probes and grace periods take minutes. What runs
+otherwise than there:
 
 | fixture | here | why |
 |---|---|---|
@@ -18,7 +19,6 @@ Knative's. What runs otherwise:
 | F18 | pods are made ready one by one by the test | no race between them decides what is seen |
 | F19 | 8 s; 60 s in `make test-long` | the number of steps follows the duration |
 | F21 | a request of 6 s, timeout 20 s; 35 s and 45 s in `make test-long` | what counts is the order |
-| F9, F12-F18, F20, F21, F24 | all of these in `make test-long` only | their windows, probes and grace periods take minutes |
 
 No fixture needs a container engine: what Knative's images do, a program behind the sidecar does.
 """

@@ -11,7 +11,7 @@ from tests.e2e.knative.asking import Answer, ask_at_once, load
 from tests.e2e.knative.serving import SHORT_WINDOW, Serving, container, service, template
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CROWD, CROWD_PODS, CROWD_S = 100, 10, 0.3
 

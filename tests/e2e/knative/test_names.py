@@ -10,7 +10,7 @@ from tests.e2e.knative.serving import Manifest, Serving, container, service, tem
 from tests.e2e.servers.text import HELLO, PEPPERONI, SPACEPORT
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 PREFIX = "serving.knative.dev"
 

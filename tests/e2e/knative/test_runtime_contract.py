@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.knative.asking import ask
 from tests.e2e.knative.serving import Serving, container, service, template
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 def test_a_container_knows_its_port_and_its_names(serving: Serving) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.knative.asking import Answer, ask
 from tests.e2e.knative.serving import Serving, container, service, template
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CASES = {
     "within the timeout": ({"timeoutSeconds": 10}, (2_000, 0), 200),

@@ -14,7 +14,7 @@ from tests.e2e.knative.serving import Manifest, Serving, conditions, container, 
 from tests.e2e.servers.text import HELLO, PEPPERONI, SPACEPORT
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 REQUESTS = 200
 SHARE_MIN = REQUESTS // 4

@@ -9,7 +9,7 @@ import pytest
 from ladle.sdk.client import ApiError
 from tests.e2e.knative.serving import Manifest, Serving, container, service, template
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 SCALE = "autoscaling.knative.dev"
 
