@@ -37,6 +37,7 @@ async def play(root: Path, seeds: range) -> list[str]:
     return broken
 
 
+@pytest.mark.long
 def test_invariants_hold_in_some_worlds(tmp_path: Path) -> None:
     assert run_virtually(play(tmp_path, FEW)) == []
 
