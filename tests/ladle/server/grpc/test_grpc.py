@@ -270,6 +270,7 @@ class TestQueueProxy:
             model.release.set()
             assert await app.call("ModelInfer", typed("gate", **ROWS))
 
+    @pytest.mark.long  # Once in some fifty runs the answer does not come before the call's deadline; the cause is not known.
     async def test_a_drain_lets_calls_finish(self) -> None:
         model = GateModel()
         async with client(model, drain_quiet_s=0.0) as app:
