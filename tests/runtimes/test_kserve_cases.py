@@ -14,8 +14,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from ladle.protocol.grpc.schema import message_class
 from runtimes.sklearnserver.model import SklearnModel
 from tests.ladle.server.serving import served, tensor
+from tests.runtimes.conformance import call
 
 IRIS_ROWS = [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
 COLUMNS = ["sepal_length_(cm)", "sepal_width_(cm)", "petal_length_(cm)", "petal_width_(cm)"]
@@ -24,46 +26,70 @@ pandas = pytest.importorskip("pandas")
 
 
 class TestMixedTypes:
-    """Case 7: a house by its columns, texts and numbers."""
+    """Case 7: a house by its ten columns, texts and numbers, as KServe's MIXED requests have them."""
 
     HOUSES: Any = pandas.DataFrame(
         {
             "MSZoning": ["RL", "RM", "RL", "FV"],
             "LotArea": [8450, 9600, 11250, 9550],
+            "LotShape": ["Reg", "Reg", "IR1", "IR1"],
+            "Utilities": ["AllPub", "AllPub", "AllPub", "NoSeWa"],
+            "YrSold": [2008, 2007, 2008, 2006],
+            "Neighborhood": ["CollgCr", "Veenker", "CollgCr", "Crawfor"],
             "OverallQual": [7, 6, 8, 5],
+            "YearBuilt": [2003, 1976, 2001, 1915],
+            "SaleType": ["WD", "WD", "New", "WD"],
+            "GarageArea": [548, 460, 608, 642],
         }
     )
     PRICES = np.array([12.2, 12.1, 12.3, 11.8])
+    TEXTS = ("MSZoning", "LotShape", "Utilities", "Neighborhood", "SaleType")
 
     @pytest.fixture
     def model(self, tmp_path: Path) -> Any:
         from sklearn.compose import make_column_transformer
 
-        encoder = make_column_transformer((OneHotEncoder(), ["MSZoning"]), remainder="passthrough")
+        encoder = make_column_transformer((OneHotEncoder(), list(self.TEXTS)), remainder="passthrough")
         self.fitted = make_pipeline(encoder, LinearRegression()).fit(self.HOUSES, self.PRICES)
         joblib.dump(self.fitted, tmp_path / "model.joblib")
         return SklearnModel("m", tmp_path)
+
+    def columns(self, rows: Any) -> list[dict[str, Any]]:
+        """An input of shape (rows,) for each column: BYTES for texts, INT32 for numbers."""
+        return [
+            tensor(name, "BYTES" if name in self.TEXTS else "INT32", [len(rows)], rows[name].tolist())
+            for name in self.HOUSES.columns
+        ]
 
     async def test_v1_rows_are_objects(self, model: Any) -> None:
         async with served(model) as app:
             answer = await app.v1("m", {"instances": self.HOUSES.to_dict(orient="records")})
         assert json.loads(answer.body)["predictions"] == pytest.approx(self.fitted.predict(self.HOUSES).tolist())
 
-    async def test_v2_inputs_are_columns(self, model: Any) -> None:
-        row = self.HOUSES.iloc[0]
-        inputs = [
-            tensor("MSZoning", "BYTES", [1], [row["MSZoning"]]),
-            tensor("LotArea", "INT32", [1], [int(row["LotArea"])]),
-            tensor("OverallQual", "INT32", [1], [int(row["OverallQual"])]),
-        ]
+    @pytest.mark.parametrize("rows", [1, 4])
+    async def test_v2_inputs_are_columns(self, model: Any, rows: int) -> None:
+        houses = self.HOUSES.iloc[:rows]
         async with served(model) as app:
-            answer = await app.v2("m", {"parameters": {"content_type": "pd"}, "inputs": inputs})
-        expected = self.fitted.predict(self.HOUSES.iloc[:1])
-        assert json.loads(answer.body)["outputs"][0]["data"] == pytest.approx(expected.tolist())
+            answer = await app.v2("m", {"parameters": {"content_type": "pd"}, "inputs": self.columns(houses)})
+        (output,) = json.loads(answer.body)["outputs"]
+        assert output["data"] == pytest.approx(self.fitted.predict(houses).tolist())
+
+    async def test_grpc_inputs_are_columns_in_any_order(self, model: Any) -> None:
+        request = message_class("inference.ModelInferRequest")(model_name="m")
+        request.parameters["content_type"].string_param = "pd"
+        for column in reversed(self.columns(self.HOUSES)):
+            field = "bytes_contents" if column["datatype"] == "BYTES" else "int_contents"
+            values = [value.encode() if isinstance(value, str) else value for value in column["data"]]
+            item = request.inputs.add(name=column["name"], datatype=column["datatype"], shape=column["shape"])
+            getattr(item.contents, field).extend(values)
+        async with served(model, grpc_port=0) as app:
+            (output,) = (await call(app, request)).outputs
+        assert list(output.contents.fp64_contents) == pytest.approx(self.fitted.predict(self.HOUSES).tolist())
 
     async def test_a_missing_column_is_a_400_that_names_it(self, model: Any) -> None:
+        row = self.HOUSES.iloc[:1].drop(columns="MSZoning")
         async with served(model) as app:
-            answer = await app.v1("m", {"instances": [{"LotArea": 1, "OverallQual": 2}]})
+            answer = await app.v1("m", {"instances": row.to_dict(orient="records")})
         assert answer.status == 400
         assert "MSZoning" in answer.text
 
