@@ -196,7 +196,9 @@ class ServerMetrics:
             ("model_name", "device", "fallback"),
         )
         self.queue = Histogram(
-            "ladle_request_queue_seconds", "from a request's headers to its decoding: its body, and its slot", model
+            "ladle_request_queue_seconds",
+            "from a request's headers (gRPC: its message) to its decoding: its body, and its slot",
+            model,
         )
         self.load = Gauge("ladle_model_load_seconds", "how long the model took to load", model)
         self.size = Gauge("ladle_model_size_bytes", "the files in the model's directory", model)

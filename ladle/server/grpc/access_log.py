@@ -9,6 +9,7 @@ import grpc
 
 from ladle.clock import Clock
 from ladle.server.access_log import AccessLog
+from ladle.server.grpc.inference import queue_time_s
 
 
 class LoggedCalls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no types.
@@ -52,7 +53,7 @@ class LoggedCalls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc shi
             status=_code(context, answered=answer is not None),
             bytes=answer.ByteSize() if answer is not None else 0,
             duration_s=duration_s,
-            queue_s=None,
+            queue_s=queue_time_s.get(),
             model=getattr(request, "model_name", "") or getattr(request, "name", ""),
             request_id=headers.get("x-request-id", ""),
             traceparent=headers.get("traceparent", ""),

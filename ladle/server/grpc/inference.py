@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -26,6 +27,9 @@ from ladle.server.response_headers import model_metadata
 from ladle.server.statistics import MS_PER_S
 
 _PROXIED_HEADER = "k-proxy-request"
+queue_time_s: ContextVar[float | None] = ContextVar("queue_time_s", default=None)
+"""How long this call waited for its slot; None where it got none. Each call is a task with a context of its own, and the
+access log around it reads it there."""
 log = get_logger(__name__)
 
 
@@ -60,7 +64,9 @@ class InferenceService:
         passage = Passage(self._queue_proxy, proxied=_PROXIED_HEADER in headers)
         try:
             await passage.enter()
-            served, request = self._decode(message, headers, size_bytes)
+            waited_s = self._clock.monotonic_s() - began_s
+            queue_time_s.set(waited_s)
+            served, request = self._decode(message, headers, size_bytes=size_bytes, waited_s=waited_s)
             request.time_left_s = context.time_remaining()
             result = self._data_plane.predict(served, request)
             if is_later(result):
@@ -82,10 +88,13 @@ class InferenceService:
         # Only now: whoever has the answer may look at the counts, and send the next call into the free slot.
         return await context.abort(*refusal)
 
-    def _decode(self, message: Any, headers: Mapping[str, str], size_bytes: int) -> tuple[ServedModel, InferRequest]:
+    def _decode(
+        self, message: Any, headers: Mapping[str, str], *, size_bytes: int, waited_s: float
+    ) -> tuple[ServedModel, InferRequest]:
         name = message.model_name
         served = self._data_plane.repository.find_ready(name)
         self._data_plane.refuse_version(name, message.model_version)
+        served.queue.observe(waited_s)
         began_s = self._clock.monotonic_s()
         request = decode_request(message, headers, size_bytes)
         served.preprocess.observe(self._clock.monotonic_s() - began_s)

@@ -176,4 +176,5 @@ async def test_calls_of_grpc_are_logged(capsys: pytest.CaptureFixture[str]) -> N
     assert (good["method"], good["path"]) == ("gRPC", "/inference.GRPCInferenceService/ModelInfer")
     assert (good["status"], good["bytes"], good["model"]) == ("OK", answer.ByteSize(), "sum")
     assert (good["request_id"], good["trace_id"]) == ("abc", TRACE)
+    assert 0 <= good["queue_s"] <= good["duration_s"]
     assert (bad["status"], bad["model"]) == ("NOT_FOUND", "none")

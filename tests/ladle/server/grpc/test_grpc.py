@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from ladle.clock import SystemClock
 from ladle.protocol.datatypes import DATATYPES
 from ladle.protocol.grpc.schema import FILES, message_class
 from ladle.server.model import Model
@@ -249,6 +250,19 @@ class TestQueueProxy:
             ]
             await eventually("nobody is inside", lambda: empty(app))
 
+    async def test_the_wait_for_a_slot_is_in_the_metrics(self) -> None:
+        model = GateModel()
+        async with client(model, container_concurrency=1) as app:
+            calls = [asyncio.ensure_future(app.call("ModelInfer", typed("gate", **ROWS))) for _ in range(2)]
+            await eventually("one waits", lambda: waits(app))
+            held_s = SystemClock().monotonic_s()
+            await eventually("a while has passed", lambda: passed(held_s + 0.05))
+            model.release.set()
+            await asyncio.gather(*calls)
+            queue = app.server.metrics.queue.series("gate")
+            assert queue.count == 2
+            assert queue.total >= 0.05, "the second waited for all of that time"
+
     async def test_a_call_that_takes_too_long_ends(self) -> None:
         model = GateModel()
         async with client(model, timeout_s=0.1) as app:
@@ -352,6 +366,14 @@ async def some_done(calls: list[asyncio.Future[Any]]) -> bool:
 async def empty(app: Client) -> bool:
     proxy = app.server.queue_proxy
     return not proxy.stats.concurrency and not proxy.breaker.running
+
+
+async def waits(app: Client) -> bool:
+    return app.server.queue_proxy.breaker.queue_depth == 1
+
+
+async def passed(moment_s: float) -> bool:
+    return SystemClock().monotonic_s() >= moment_s
 
 
 async def inside(model: GateModel) -> bool:
