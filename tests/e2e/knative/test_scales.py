@@ -76,6 +76,8 @@ def test_a_revision_is_ready_with_its_initial_scale_and_not_before(serving: Serv
     runs = waiting_for_tokens(tmp_path)
     serving.apply(scaled("initial", runs, initial_scale="3"))
     revision = "initial-00001"
+    # Pods do not wait for the Service's first status.
+    wait_for("the Service has a status", lambda: "Ready" in conditions(serving.get("service", "initial")))
     for pods in (1, 2):
         (tmp_path / f"token-{pods}").touch()
         wait_for(f"{pods} of three pods", lambda: serving.ready_pods(revision) == pods, timeout_s=ZERO_S)  # noqa: B023
