@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -89,13 +90,14 @@ class World:
     def start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "ladle.server.template", "--socket", str(self.path)]
         process = subprocess.Popen([*command, "--preload", "greeter", "nowhere.to.be.found"], cwd=self.directory)
-        wait_for("the socket", lambda: self.path.exists() and self.reachable())
+        wait_for("the socket", lambda: self.path.exists() and self.listens(process.pid))
         return process
 
-    def reachable(self) -> bool:
-        with contextlib.suppress(OSError):
-            self.connect().socket.close()
-            return True
+    def listens(self, pid: int) -> bool:
+        """Whether this very process listens: a child of a killed template holds its listener until it has closed it."""
+        with contextlib.suppress(OSError), self.connect().socket as connected:
+            credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            return bool(struct.unpack("3i", credentials)[0] == pid)
         return False
 
     def spawn(self, client: Client, *argv: str, **changes: object) -> dict[str, Any]:
