@@ -7,13 +7,14 @@ import hashlib
 import json
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from ladle.errors import StorageUnavailable
-from runtimes.storage.objects import Algorithm, Changed, Digest
 from runtimes.storage.uri import AccessDenied, BadSetting, BadUri, NoSuchSource, parse_uri
+from tests.runtimes.stores.contract import BUCKET, ObjectStoreContract, ReplacementContract
 from tests.runtimes.stores.sources import contents, transient
 
 moto_server = pytest.importorskip("moto.server")
@@ -22,7 +23,6 @@ botocore_session = pytest.importorskip("botocore.session")
 from runtimes.storage import s3  # noqa: E402
 from runtimes.storage.s3_settings import S3Settings, parse_s3_settings  # noqa: E402
 
-BUCKET = "models"
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -57,21 +57,35 @@ def client(endpoint: str) -> Iterator[Any]:
     client.close()
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket and nothing else on the server."""
+
+    client: Any
+    endpoint: str
+
+    def put(self, name: str, content: bytes, **given: str) -> None:
+        self.client.put_object(Bucket=BUCKET, Key=name, Body=content, **given)
+
+    def mark_directory(self, name: str) -> None:
+        self.put(f"{name}/", b"")
+
+    def delete(self, name: str) -> None:
+        self.client.delete_object(Bucket=BUCKET, Key=name)
+
+    def open(self, path: str, bucket: str = BUCKET, **env: str) -> s3.S3Source:
+        return source(self.endpoint, path, bucket, **env)
+
+
+def source(endpoint: str, path: str, bucket: str = BUCKET, **env: str) -> s3.S3Source:
+    return s3.open_source(parse_uri(f"s3://{bucket}/{path}"), {**KEYS, "AWS_ENDPOINT_URL": endpoint, **env})
+
+
 @pytest.fixture
-def store(endpoint: str, client: Any) -> Any:
-    """The client, with an empty bucket and nothing else on the server."""
+def store(endpoint: str, client: Any) -> Bucket:
     urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST"), timeout=10).close()
     client.create_bucket(Bucket=BUCKET)
-    return client
-
-
-def put(store: Any, **objects: bytes) -> None:
-    for key, content in objects.items():
-        store.put_object(Bucket=BUCKET, Key=key.replace("__", "/"), Body=content)
-
-
-def source(endpoint: str, path: str, **env: str) -> s3.S3Source:
-    return s3.open_source(parse_uri(f"s3://{BUCKET}/{path}"), {**KEYS, "AWS_ENDPOINT_URL": endpoint, **env})
+    return Bucket(client, endpoint)
 
 
 @contextlib.contextmanager
@@ -104,109 +118,55 @@ def user_with(endpoint: str, *statements: dict[str, str]) -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
 
 
-class TestFiles:
-    def test_what_is_below_a_path_ends_at_a_slash(self, store: Any, endpoint: str) -> None:
-        put(store, a__b__model=b"1234", a__b__deep__config=b"{}", a__bc__model=b"other", a__bc=b"other")
-        assert contents(source(endpoint, "a/b")) == {"model": b"1234", "deep/config": b"{}"}
-
-    def test_empty_files_stay_and_directory_marks_do_not(self, store: Any, endpoint: str) -> None:
-        put(store, m__empty=b"", m__dir__=b"", m__model=b"1")
-        assert contents(source(endpoint, "m")) == {"empty": b"", "model": b"1"}
-
-    @pytest.mark.parametrize("path", ["m/model.bin", "/m/model.bin"])
-    def test_one_object_keeps_its_name(self, store: Any, endpoint: str, path: str) -> None:
-        store.put_object(Bucket=BUCKET, Key="m/model.bin", Body=b"12")
-        store.put_object(Bucket=BUCKET, Key="m/model.bin2", Body=b"other")
-        assert contents(source(endpoint, path)) == {"model.bin": b"12"}
-
-    def test_a_path_with_a_slash_at_its_end_is_no_object(self, store: Any, endpoint: str) -> None:
-        put(store, m=b"other", m__model=b"12")
-        assert contents(source(endpoint, "m/")) == {"model": b"12"}
-
-    def test_a_bucket_alone_is_all_of_it(self, store: Any, endpoint: str) -> None:
-        put(store, model=b"12", a__b=b"3")
-        assert contents(source(endpoint, "")) == {"model": b"12", "a/b": b"3"}
-
-    def test_more_objects_than_a_page_holds(self, store: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+class TestFiles(ObjectStoreContract, ReplacementContract):
+    def test_more_objects_than_a_page_holds(self, store: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")  # The server runs in this process.
         names = [f"{number}" for number in range(5)]
         for name in names:
-            store.put_object(Bucket=BUCKET, Key=f"m/{name}", Body=b"")
-        assert contents(source(endpoint, "m")) == dict.fromkeys(names, b"")
+            store.put(f"m/{name}", b"")
+        assert contents(store.open("m")) == dict.fromkeys(names, b"")
 
-    def test_keys_may_be_any_text(self, store: Any, endpoint: str) -> None:
-        names = ["a b.txt", "ü+%20.bin", "x=y&z"]
-        for name in names:
-            store.put_object(Bucket=BUCKET, Key=f"my models/{name}", Body=name.encode())
-        assert contents(source(endpoint, "my models")) == {name: name.encode() for name in names}
-
-    def test_a_range_is_the_bytes_asked_for(self, store: Any, endpoint: str) -> None:
-        put(store, m=bytes(range(100)))
-        with contextlib.closing(source(endpoint, "m")) as opened:
+    def test_the_version_is_the_etag(self, store: Bucket) -> None:
+        store.put("m", b"1234")
+        with contextlib.closing(store.open("m")) as opened:
             (file,) = opened.list()
-            assert b"".join(opened.read(file, 10, 5)) == bytes(range(10, 15))
+        assert file.version == f'"{hashlib.md5(b"1234").hexdigest()}"'
 
-    def test_the_version_and_the_digest_are_those_of_the_content(self, store: Any, endpoint: str) -> None:
-        put(store, m=b"1234")
-        with contextlib.closing(source(endpoint, "m")) as opened:
-            (file,) = opened.list()
-        digest = hashlib.md5(b"1234").hexdigest()
-        assert (file.version, file.digest) == (f'"{digest}"', Digest(Algorithm.MD5, digest))
-
-    def test_an_etag_that_is_no_digest_is_not_taken_for_one(self, store: Any, endpoint: str) -> None:
-        store.put_object(Bucket=BUCKET, Key="m/kms", Body=b"1234", ServerSideEncryption="aws:kms")
-        upload = store.create_multipart_upload(Bucket=BUCKET, Key="m/parts")["UploadId"]
-        part = store.upload_part(Bucket=BUCKET, Key="m/parts", UploadId=upload, PartNumber=1, Body=b"1234")
-        store.complete_multipart_upload(
-            Bucket=BUCKET,
-            Key="m/parts",
-            UploadId=upload,
-            MultipartUpload={"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]},
-        )
-        with contextlib.closing(source(endpoint, "m")) as opened:
+    def test_an_etag_that_is_no_digest_is_not_taken_for_one(self, store: Bucket) -> None:
+        store.put("m/kms", b"1234", ServerSideEncryption="aws:kms")
+        parts = {"Bucket": BUCKET, "Key": "m/parts"}
+        upload = store.client.create_multipart_upload(**parts)["UploadId"]
+        part = store.client.upload_part(**parts, UploadId=upload, PartNumber=1, Body=b"1234")
+        made = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
+        store.client.complete_multipart_upload(**parts, UploadId=upload, MultipartUpload=made)
+        with contextlib.closing(store.open("m")) as opened:
             assert [file.digest for file in opened.list()] == [None, None]
-
-    def test_an_object_that_was_replaced_is_noticed(self, store: Any, endpoint: str) -> None:
-        put(store, m=b"1234")
-        with contextlib.closing(source(endpoint, "m")) as opened:
-            (file,) = opened.list()
-            put(store, m=b"5678")
-            with pytest.raises(Changed, match="object m is not what was listed"):
-                list(opened.read(file, 0, None))
-
-    def test_an_object_that_was_deleted_is_noticed(self, store: Any, endpoint: str) -> None:
-        put(store, m=b"1234")
-        with contextlib.closing(source(endpoint, "m")) as opened:
-            (file,) = opened.list()
-            store.delete_object(Bucket=BUCKET, Key="m")
-            with pytest.raises(Changed):
-                list(opened.read(file, 0, None))
 
 
 class TestMessages:
-    def test_a_missing_bucket(self, store: Any, endpoint: str) -> None:
-        opened = s3.open_source(parse_uri("s3://no-such-bucket/m"), {**KEYS, "AWS_ENDPOINT_URL": endpoint})
-        with pytest.raises(NoSuchSource, match=r"bucket no-such-bucket does not exist.*AWS_ENDPOINT_URL"):
-            opened.list()
+    def test_a_missing_bucket_may_be_at_another_server(self, store: Bucket) -> None:
+        with pytest.raises(NoSuchSource, match=r"bucket nowhere does not exist.*AWS_ENDPOINT_URL"):
+            store.open("m", "nowhere").list()
 
-    def test_nothing_below_the_path(self, store: Any, endpoint: str) -> None:
-        put(store, other=b"1")
-        with pytest.raises(NoSuchSource, match=f"no object at some/path in bucket {BUCKET}.*check the path"):
-            source(endpoint, "some/path").list()
-
-    def test_no_credentials(self, store: Any, endpoint: str) -> None:
-        opened = source(endpoint, "m", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    def test_no_credentials(self, store: Bucket) -> None:
+        opened = store.open("m", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
         with pytest.raises(AccessDenied, match=r"no credentials.*AWS_ACCESS_KEY_ID.*awsAnonymousCredential"):
             opened.list()
 
-    def test_keys_that_the_store_does_not_know(self, store: Any, endpoint: str) -> None:
-        opened = source(endpoint, "m", AWS_ACCESS_KEY_ID="AKIAWRONG")
-        with only_known_keys(endpoint), pytest.raises(AccessDenied, match=r"does not accept the keys \(InvalidAcc"):
+    def test_keys_that_the_store_does_not_know(self, store: Bucket) -> None:
+        opened = store.open("m", AWS_ACCESS_KEY_ID="AKIAWRONG")
+        with (
+            only_known_keys(store.endpoint),
+            pytest.raises(AccessDenied, match=r"does not accept the keys \(InvalidAcc"),
+        ):
             opened.list()
 
-    def test_keys_that_may_not_read(self, store: Any, endpoint: str) -> None:
-        opened = source(endpoint, "m", **user_with(endpoint))
-        with only_known_keys(endpoint), pytest.raises(AccessDenied, match=r"s3:ListBucket on models.*s3:GetObject"):
+    def test_keys_that_may_not_read(self, store: Bucket) -> None:
+        opened = store.open("m", **user_with(store.endpoint))
+        with (
+            only_known_keys(store.endpoint),
+            pytest.raises(AccessDenied, match=r"s3:ListBucket on models.*s3:GetObject"),
+        ):
             opened.list()
 
     def test_a_store_that_does_not_answer_is_tried_again(self) -> None:
@@ -228,37 +188,35 @@ class TestMessages:
 
 
 class TestCredentials:
-    def test_a_public_bucket_without_credentials(self, store: Any, endpoint: str) -> None:
-        store.put_object(Bucket=BUCKET, Key="m", Body=b"12", ACL="public-read")
+    def test_a_public_bucket_without_credentials(self, store: Bucket) -> None:
+        store.put("m", b"12", ACL="public-read")
         anonymous = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "awsAnonymousCredential": "true"}
-        assert contents(source(endpoint, "m", **anonymous)) == {"m": b"12"}
+        assert contents(store.open("m", **anonymous)) == {"m": b"12"}
 
-    def test_a_storage_spec_says_all(self, store: Any, endpoint: str) -> None:
-        put(store, m=b"12")
+    def test_a_storage_spec_says_all(self, store: Bucket) -> None:
+        store.put("m", b"12")
         config = (
-            f'{{"type": "s3", "endpoint_url": "{endpoint}", "access_key_id": "k", "secret_access_key": "s",'
+            f'{{"type": "s3", "endpoint_url": "{store.endpoint}", "access_key_id": "k", "secret_access_key": "s",'
             ' "region": "eu"}'
         )
         opened = s3.open_source(parse_uri(f"s3://{BUCKET}/m"), {"STORAGE_CONFIG": config})
         assert contents(opened) == {"m": b"12"}
 
-    def test_who_may_read_one_object_needs_no_right_to_list(self, store: Any, endpoint: str) -> None:
-        store.put_object(Bucket=BUCKET, Key="m/model.bin", Body=b"1234")
-        keys = user_with(endpoint, {"Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/m/model.bin"})
-        with only_known_keys(endpoint):
-            assert contents(source(endpoint, "m/model.bin", **keys)) == {"model.bin": b"1234"}
+    def test_who_may_read_one_object_needs_no_right_to_list(self, store: Bucket) -> None:
+        store.put("m/model.bin", b"1234")
+        keys = user_with(store.endpoint, {"Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/m/model.bin"})
+        with only_known_keys(store.endpoint):
+            assert contents(store.open("m/model.bin", **keys)) == {"model.bin": b"1234"}
             with pytest.raises(AccessDenied, match="s3:ListBucket on models"):
-                source(endpoint, "m", **keys).list()
+                store.open("m", **keys).list()
 
-    def test_a_role_by_web_identity(
-        self, store: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-    ) -> None:
-        put(store, m=b"12")
+    def test_a_role_by_web_identity(self, store: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+        store.put("m", b"12")
         (tmp_path / "token").write_text("a token")
         role = {
             "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/reader",
             "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
-            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ENDPOINT_URL": store.endpoint,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
         for name, value in role.items():
