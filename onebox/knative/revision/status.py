@@ -6,6 +6,7 @@ Active says whether it takes requests now; a revision that was scaled to zero is
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from onebox.knative.names import QUEUE_CONTAINER, deployment_name
 RESOURCES_AVAILABLE, CONTAINER_HEALTHY, ACTIVE = "ResourcesAvailable", "ContainerHealthy", "Active"
 _DEPLOYING = "Deploying"
 _DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+_SIGNALLED = 128
+"""A container that a signal ended has this and the signal's number as its exit code."""
 _HOPELESS_WAITS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 """Reasons to wait that time does not mend. Knative finds these when it resolves the image's digest, before any pod."""
 
@@ -164,8 +167,17 @@ def _failure(status: PodContainerStatus) -> tuple[str, str] | None:
     ended = _last_end(status)
     if ended is None:
         return None
-    message = ended.message or ("container exited with no error" if ended.exitCode == 0 else "")
-    return f"ExitCode{ended.exitCode}", message
+    return f"ExitCode{ended.exitCode}", ended.message or _words_for(ended.exitCode)
+
+
+def _words_for(exit_code: int) -> str:
+    """What is said of a container that left no word, neither in its termination log nor in its log."""
+    if exit_code == 0:
+        return "container exited with no error"  # Knative's; it has no words for other codes.
+    number = exit_code - _SIGNALLED
+    if number in {*signal.Signals}:
+        return f"container was ended by signal {number} ({signal.Signals(number).name})"
+    return f"container exited with code {exit_code}"
 
 
 def _mark_scale(conditions: LivingConditions, report: ScaleReport | None) -> None:

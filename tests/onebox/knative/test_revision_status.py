@@ -98,9 +98,19 @@ def test_an_exit_code_is_the_reason() -> None:
     assert told(found, "Ready")[:2] == ("False", "ExitCode3")
 
 
-def test_a_container_that_ends_without_a_word_still_has_a_message() -> None:
-    found = status(pod(containerStatuses=[container("user-container", lastState=ended(0))]))
-    assert told(found, "ContainerHealthy")[2] == "Container failed with: container exited with no error"
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "container exited with no error"),
+        (1, "container exited with code 1"),
+        (137, "container was ended by signal 9 (SIGKILL)"),
+        (139, "container was ended by signal 11 (SIGSEGV)"),
+        (255, "container exited with code 255"),
+    ],
+)
+def test_a_container_that_ends_without_a_word_still_has_a_message(code: int, words: str) -> None:
+    found = status(pod(containerStatuses=[container("user-container", lastState=ended(code))]))
+    assert told(found, "ContainerHealthy")[1:] == (f"ExitCode{code}", f"Container failed with: {words}")
 
 
 def test_an_init_container_that_fails_is_told_at_once() -> None:
