@@ -7,8 +7,6 @@ import random
 import socket
 from collections.abc import Mapping
 
-import psutil
-
 from controller.base.errors import UserError
 from onebox.home import OneboxSettings
 
@@ -23,6 +21,7 @@ _INTERNAL_RANGE = range(30_000, 32_768)
 def is_free(port: int) -> bool:
     """Whether a server could listen on this loopback port now."""
     with socket.socket() as probe:
+        # As servers bind: what a closed connection left behind is in nobody's way.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((_LOOPBACK, port))
@@ -51,6 +50,8 @@ def check_ports(settings: OneboxSettings) -> OneboxSettings:
 
 def owner_of(port: int) -> str:
     """` by NAME (pid N)` for the process that listens on `port`, as far as this user may see it; else what is known."""
+    import psutil  # Not at the top: the node asks `is_free` only.
+
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:

@@ -7,7 +7,8 @@ chose and took back may be the source of any client's next connection before the
 from __future__ import annotations
 
 import random
-import socket
+
+from onebox.ports import is_free
 
 _RANGE = range(10_000, 20_000)
 
@@ -23,18 +24,7 @@ def free_ports(count: int) -> list[int]:
     for port in random.SystemRandom().sample(_RANGE, len(_RANGE)):
         if len(found) == count:
             break
-        if _is_free(port):
+        if is_free(port):
             found.append(port)
     assert len(found) == count, f"only {len(found)} ports of {_RANGE} are free, {count} are wanted"
     return found
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As servers bind: what a closed connection left behind is in nobody's way.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -7,7 +7,6 @@ the annotation `onebox.ladle.dev/ports`.
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterable, Mapping
 
 from controller.base.errors import TransientError
@@ -16,6 +15,7 @@ from onebox.node.images import embedding_container
 from onebox.node.predictors import collocated_port
 from onebox.node.probe_spec import GrpcCheck, Handler, HttpGet, TcpSocket
 from onebox.node.spec import Container, Pod
+from onebox.ports import is_free
 
 PORTS_ANNOTATION = "onebox.ladle.dev/ports"
 FIRST_PORT = 20000
@@ -48,23 +48,13 @@ class PortPool:
         for _ in range(self._count):
             port = self._first + self._next
             self._next = (self._next + 1) % self._count
-            if port not in self._taken and _is_free(port):
+            if port not in self._taken and is_free(port):
                 self._taken.add(port)
                 return port
         raise TransientError(f"all {self._count} ports from {self._first} are taken")
 
     def release(self, ports: Iterable[int]) -> None:
         self._taken.difference_update(ports)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def wanted_ports(pod: Pod) -> tuple[int, ...]:
