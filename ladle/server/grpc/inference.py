@@ -15,6 +15,7 @@ from ladle.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotRe
 from ladle.log import get_logger
 from ladle.protocol.grpc.codec import decode_request, encode_response
 from ladle.protocol.grpc.schema import INFERENCE_SERVICE, METHODS, message_class
+from ladle.protocol.json import encode
 from ladle.protocol.messages import InferRequest, TensorMetadata
 from ladle.protocol.results import v2_response
 from ladle.server.data_plane import DataPlane
@@ -214,7 +215,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     codes = grpc.StatusCode
     match error:
         case StatusError():
-            return _CODES.get(error.status, _code_of_class(error.status)), str(error.body)
+            return _CODES.get(error.status, _code_of_class(error.status)), _words(error.body)
         case InvalidInput() | InferenceError():
             return codes.INVALID_ARGUMENT, str(error)
         case ModelNotFound():
@@ -230,6 +231,17 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
             return codes.INTERNAL, "Internal server error"
 
 
+def _words(body: object) -> str:
+    """What the JSON of a refusal says: gRPC has a text where REST has a body."""
+    if isinstance(body, Mapping):
+        said = [body[key] for key in _SAYING if isinstance(body.get(key), str)]
+        if said:
+            return str(said[0])
+    return body if isinstance(body, str) else encode(body).decode()
+
+
+_SAYING = ("error", "detail")
+"""Where KServe's servers have the words, and FastAPI's."""
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
