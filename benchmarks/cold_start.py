@@ -47,9 +47,9 @@ STAGES: tuple[tuple[str, str], ...] = (
     ("initializer", "→ pod created, storage initializer started"),
     ("initialized", "→ it has ended"),
     ("forked", "→ server started"),
-    ("listening", "→ server listens"),
     ("loaded", "→ model loaded"),
-    ("answered", "→ ready, forwarded, answered"),
+    ("listening", "→ server listens"),
+    ("answered", "→ found, forwarded, answered"),
 )
 
 

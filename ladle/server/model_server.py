@@ -1,6 +1,7 @@
 """A model server put together: repository, REST, queue-proxy, admin port; and its life from SIGTERM back to start.
 
-It binds first and loads then, so that whoever probes it gets an answer, which is "not ready" until every model is loaded.
+It loads first and listens then (docs/decisions/0016-listen-when-loaded.md): a request that comes too early is refused by the
+kernel, so that whoever sent it can send it elsewhere, or again. Statistics and drain, on the admin port, answer at once.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from ladle.server.rest.router import RestRouter
 from ladle.server.termination import write_last_words
 from ladle.server.workers.fleet import Fleet
 from ladle.server.workers.plan import decide_share, decide_worker_count
-from ladle.server.workers.ports import reserve
+from ladle.server.workers.ports import require_free, reserve
 from ladle.server.workers.switchboard import Switchboard
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ async def _serve_until_stopped(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(models, options, fleet=fleet, folders=folders) as server:
+    async with assembled(models, options, fleet=fleet, folders=folders) as server:
         if fleet is not None:
             await fleet.join(server, server.tasks, stop.set)
         loading = server.tasks.create_task(server.load())
@@ -118,10 +119,10 @@ async def _serve_until_stopped(
         if not stop.is_set() and not loading.result():
             stopped.cancel()
             return 1
-        if fleet is not None and not stop.is_set():
-            if fleet.late:
-                await server.start()
-            fleet.loaded()
+        if not stop.is_set():
+            await server.listen()
+            if fleet is not None:
+                fleet.loaded()
         await stopped
         loading.cancel()
         log.info("stopping", inside=server.queue_proxy.stats.concurrency)
@@ -131,7 +132,7 @@ async def _serve_until_stopped(
 
 
 @contextlib.asynccontextmanager
-async def running(
+async def assembled(
     models: Sequence[Model],
     options: ServerOptions,
     clock: Clock | None = None,
@@ -139,18 +140,22 @@ async def running(
     fleet: Fleet | None = None,
     folders: ModelFolders | None = None,
 ) -> AsyncIterator[ModelServer]:
-    """A server that has bound its ports and not yet loaded its models; closed after the block.
-
-    A worker that comes when the others serve already, a late one, has not bound them: requests would meet "not ready".
-    """
+    """A server that answers on its admin port only: `load` and `listen` are the caller's; closed after the block."""
     async with asyncio.TaskGroup() as tasks:
         server = ModelServer(models, options, tasks, clock=clock or SystemClock(), fleet=fleet, folders=folders)
         try:
-            if fleet is None or not fleet.late:
-                await server.start()
+            await server.open()
             yield server
         finally:
             await server.close()
+
+
+@contextlib.asynccontextmanager
+async def running(models: Sequence[Model], options: ServerOptions) -> AsyncIterator[ModelServer]:
+    """A server that listens on all its ports; closed after the block. Loading its models is left to the caller."""
+    async with assembled(models, options) as server:
+        await server.listen()
+        yield server
 
 
 class ModelServer:
@@ -204,12 +209,19 @@ class ModelServer:
         assert settings is not None, "asked for only then"
         return Batcher(runner, settings=settings, tasks=self.tasks, clock=self._clock, watch=served)
 
-    async def start(self) -> None:
-        """Binds; OSError where a port is taken."""
+    async def open(self) -> None:
+        """Answers on the admin port. OSError where a port is taken, the others too: not after minutes of loading only."""
+        options, shared = self._options, self._fleet is not None
+        if options.admin_port is not None:
+            self.admin_port = await self._admin.listen(options.host, options.admin_port, shared=shared)
+        if not shared:  # Else the parent holds them.
+            for port in filter(None, (options.http_port, options.grpc_port)):
+                require_free(options.host, port)
+
+    async def listen(self) -> None:
+        """Takes requests from here on; OSError where a port is taken."""
         shared = self._fleet is not None
         self.http_port = await self._http.listen(self._options.host, self._options.http_port, shared=shared)
-        if self._options.admin_port is not None:
-            self.admin_port = await self._admin.listen(self._options.host, self._options.admin_port, shared=shared)
         if self._options.grpc_port is not None:
             self.grpc_port = await self._start_grpc(self._options.grpc_port)
         ports = {"http_port": self.http_port, "grpc_port": self.grpc_port, "admin_port": self.admin_port}

@@ -43,14 +43,10 @@ class Worker(Protocol):
 class Fleet:
     """All workers, as one of them sees them."""
 
-    def __init__(
-        self, board: Scoreboard, index: int, channel: socket.socket, *, late: bool, unloaded: frozenset[str]
-    ) -> None:
+    def __init__(self, board: Scoreboard, index: int, channel: socket.socket, *, unloaded: frozenset[str]) -> None:
         self._board = board
         self._index = index
         self._channel = channel
-        self.late = late
-        """Whether the others serve already: then this one listens only when it has loaded."""
         self.unloaded = unloaded
         """Models that were let go at run time and are not to be loaded."""
         self._asked: dict[int, asyncio.Future[list[Outcome]]] = {}

@@ -115,9 +115,7 @@ class Switchboard:
 
     def _fork(self, slot: _Slot) -> None:
         ours, theirs = socket.socketpair()
-        fleet = Fleet(
-            self._board, slot.index, theirs, late=self._board.started, unloaded=frozenset(self._calls.unloaded)
-        )
+        fleet = Fleet(self._board, slot.index, theirs, unloaded=frozenset(self._calls.unloaded))
         # Blocked around the fork: a signal for the newborn worker must not run the parent's handler.
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         pid = os.fork()

@@ -1,4 +1,4 @@
-"""A server as a process: it binds before it loads, ends gracefully, and says why it cannot serve."""
+"""A server as a process: it listens once it has loaded, ends gracefully, and says why it cannot serve."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Process:
                 env=env,
                 stderr=log,
             )
-        wait_for("it listens", lambda: self.status("/v2/health/live") == 200)
+        wait_for("it has begun", lambda: self.status("/metrics", port=self.admin_port) == 200)
 
     def say(self, name: str, text: str = "") -> None:
         part = self.directory / f"{name}.part"
@@ -85,9 +85,9 @@ class Process:
             with error:
                 return error.code, error.read().decode()
 
-    def status(self, path: str, **headers: str) -> int:
+    def status(self, path: str, port: int | None = None, **headers: str) -> int:
         try:
-            return self.fetch(path, **headers)[0]
+            return self.fetch(path, port=port, **headers)[0]
         except OSError:
             return 0
 
@@ -110,11 +110,12 @@ def server(tmp_path: Path) -> Iterator[Process]:
     server.process.wait(DEADLINE_S)
 
 
-def test_it_answers_not_ready_until_the_model_is_loaded(server: Process) -> None:
-    assert (server.probe(), server.status("/v2/models/patient/ready")) == (503, 503)
+def test_nobody_can_connect_until_the_model_is_loaded(server: Process) -> None:
+    assert not server.listens()
+    assert server.fetch("/metrics", port=server.admin_port)[0] == 200, "statistics are told meanwhile"
     server.say("loaded")
-    wait_for("it is ready", lambda: server.probe() == 200)
-    assert server.status("/v2/models/patient/ready") == 200
+    wait_for("it listens", server.listens)
+    assert (server.probe(), server.status("/v2/models/patient/ready")) == (200, 200), "from the first connection on"
 
 
 def test_a_model_that_cannot_be_loaded_ends_it_with_the_reason(server: Process) -> None:
