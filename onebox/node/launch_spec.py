@@ -31,7 +31,13 @@ from onebox.node.ports import (
     http_port,
     user_port,
 )
-from onebox.node.predictors import GATEWAY_VARIABLE, collocated_port, map_port_arguments, proxy_variables
+from onebox.node.predictors import (
+    GATEWAY_VARIABLE,
+    asked_over_grpc,
+    collocated_port,
+    map_port_arguments,
+    proxy_variables,
+)
 from onebox.node.spec import QUEUE_PROXY, Container, Pod
 from onebox.processes import HOME_VARIABLE
 
@@ -210,6 +216,9 @@ def _is_user_container(pod: Pod, container: Container) -> bool:
 
 def _runtime_ports(context: PodContext, container: Container) -> dict[str, str]:
     beside = None if container.ports else collocated_port(context.pod)
+    if beside is not None and asked_over_grpc(context.pod, container):
+        # REST has to be somewhere, and every port with a number may be another pod's.
+        return {"LADLE_HTTP_PORT": "0", "LADLE_GRPC_PORT": str(context.ports[beside])}
     port, grpc = beside or http_port(container), grpc_port(container)
     variables = {"LADLE_HTTP_PORT": str(context.ports[port])} if port in context.ports else {}
     if grpc is not None:

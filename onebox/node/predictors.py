@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from onebox.node.spec import Pod
+from onebox.node.spec import Container, Pod
 
 GATEWAY_VARIABLE = "LADLE_GATEWAY"
 """HOST:PORT of the cluster-local listener, which Ladle's own clients connect to for cluster-local names."""
 _PREDICTOR_FLAG = "predictor_host"
-_PORT_FLAGS = ("http_port", "grpc_port")
+_PROTOCOL_FLAG = "predictor_protocol"
+_GRPC_PORT_FLAG = "grpc_port"
+_PORT_FLAGS = ("http_port", _GRPC_PORT_FLAG)
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -41,11 +43,31 @@ def predictor_host(arguments: Sequence[str]) -> str:
 
 def collocated_port(pod: Pod) -> int | None:
     """Where a predictor listens for the transformer beside it in the pod: KServe's manifests tell the transformer only."""
+    found = _asking(pod)
+    return found[1] if found else None
+
+
+def asked_over_grpc(pod: Pod, predictor: Container) -> bool:
+    """Whether that is a port for gRPC: the transformer says so, or the predictor is told this port for it."""
+    found = _asking(pod)
+    if found is None:
+        return False
+    transformer, port = found
+    protocol = flag_value(_words(transformer), _PROTOCOL_FLAG)
+    return protocol.startswith("grpc") or flag_value(_words(predictor), _GRPC_PORT_FLAG) == str(port)
+
+
+def _asking(pod: Pod) -> tuple[Container, int] | None:
+    """The container that asks one beside it, and at which port."""
     for container in pod.containers:
-        host, _, port = predictor_host((*container.command, *container.args)).rpartition(":")
+        host, _, port = predictor_host(_words(container)).rpartition(":")
         if host in _LOCAL and port.isdecimal():
-            return int(port)
+            return container, int(port)
     return None
+
+
+def _words(container: Container) -> tuple[str, ...]:
+    return (*container.command, *container.args)
 
 
 def map_port_arguments(arguments: Sequence[str], ports: Mapping[int, int]) -> tuple[str, ...]:

@@ -138,6 +138,20 @@ def test_a_runtime_with_grpc_serves_both() -> None:
     assert (spec.env["LADLE_HTTP_PORT"], spec.env["LADLE_GRPC_PORT"]) == ("20001", "20002")
 
 
+@pytest.mark.parametrize(
+    ("protocol", "http", "grpc"), [("v2", "20004", None), ("grpc-v2", "0", "20004")], ids=["rest", "grpc"]
+)
+def test_a_predictor_beside_its_transformer_serves_where_it_is_asked(
+    protocol: str, http: str, grpc: str | None
+) -> None:
+    told = ["--predictor_host=localhost:8085", f"--predictor_protocol={protocol}"]
+    user, proxy = knative_containers(name="transformer-container", image="ladle-image-transformer", args=told)
+    made = pod(container("kserve-container", image="kserve/onnxserver", command=[]), user, proxy)
+    spec = launch(made, "kserve-container", ports={**PORTS, 8085: 20004})
+    assert (spec.env["LADLE_HTTP_PORT"], spec.env.get("LADLE_GRPC_PORT")) == (http, grpc)
+    assert "--predictor_host=localhost:20004" in launch(made, user["name"], ports={**PORTS, 8085: 20004}).argv
+
+
 def test_a_container_beside_the_server_is_told_no_port() -> None:
     made = pod(container(ports=[{"containerPort": 8080}]), container("sidecar"))
     assert "PORT" in launch(made).env

@@ -8,7 +8,14 @@ import pytest
 
 from onebox.node.images import embedding_container
 from onebox.node.ports import wanted_ports
-from onebox.node.predictors import collocated_port, flag_value, map_port_arguments, predictor_host, proxy_variables
+from onebox.node.predictors import (
+    asked_over_grpc,
+    collocated_port,
+    flag_value,
+    map_port_arguments,
+    predictor_host,
+    proxy_variables,
+)
 from onebox.node.spec import Pod
 from tests.onebox.node.builders import container, knative_containers, pod
 
@@ -60,21 +67,39 @@ def test_ports_in_arguments_are_this_machines(given: list[str], mapped: list[str
 
 
 class TestCollocated:
-    @pytest.fixture
-    def made(self) -> Pod:
-        transformer: dict[str, Any] = {"args": ["--predictor_host=localhost:8085"], "ports": [{"containerPort": 8080}]}
+    def made(self, *told: str, predictor: str = "--http_port=8085") -> Pod:
+        transformer: dict[str, Any] = {
+            "args": ["--predictor_host=localhost:8085", *told],
+            "ports": [{"containerPort": 8080}],
+        }
         _, proxy = knative_containers()
         return pod(
-            container("kserve-container", image="kserve/sklearnserver", command=[], args=["--http_port=8085"]),
+            container("kserve-container", image="kserve/sklearnserver", command=[], args=[predictor]),
             container("transformer-container", image="ladle-image-transformer", command=[], **transformer),
             proxy,
         )
 
-    def test_the_predictors_port_is_known_from_the_transformer(self, made: Pod) -> None:
-        assert collocated_port(made) == 8085
-        assert 8085 in wanted_ports(made)
+    def test_the_predictors_port_is_known_from_the_transformer(self) -> None:
+        assert collocated_port(self.made()) == 8085
+        assert 8085 in wanted_ports(self.made())
 
-    def test_the_queue_proxy_is_in_front_of_the_transformer(self, made: Pod) -> None:
-        found = embedding_container(made)
+    def test_the_queue_proxy_is_in_front_of_the_transformer(self) -> None:
+        found = embedding_container(self.made())
         assert found is not None
         assert found.name == "transformer-container"
+
+    @pytest.mark.parametrize(
+        ("told", "predictor", "grpc"),
+        [
+            ([], "--http_port=8085", False),
+            (["--predictor_protocol=v2"], "--http_port=8085", False),
+            (["--predictor_protocol", "grpc-v2"], "--model_name=m", True),
+            ([], "--grpc_port=8085", True),
+            ([], "--grpc_port=9000", False),
+        ],
+    )
+    def test_the_port_is_for_grpc_where_either_of_them_says_so(
+        self, told: list[str], predictor: str, grpc: bool
+    ) -> None:
+        made = self.made(*told, predictor=predictor)
+        assert asked_over_grpc(made, made.container("kserve-container")) is grpc
