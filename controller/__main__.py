@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -73,13 +73,13 @@ async def _measured(socket_path: Path | None, work: Awaitable[int]) -> int:
         return await work
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m controller", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, help="default: $KUBECONFIG, else the pod's service account")
     parser.add_argument("--metrics-socket", type=Path, help="serve metrics on this unix socket; default: nowhere")
     parser.add_argument("--no-leader-elect", action="store_true", help="reconcile at once; for a single replica")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     configure_logging(arguments.log_level, component="controller")
     gc.freeze()  # What imports made lives as long as the process: full collections need not look at it.
     return uvloop.run(

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import gc
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -18,7 +19,7 @@ from controller.base.clock import SystemClock
 from controller.base.logging import configure_logging
 from controller.kube.client import KubeClient
 from onebox.home import Home
-from onebox.install import install
+from onebox.install import install_once_up
 from onebox.istio.run import run as run_istio
 from onebox.knative.run import run as run_knative
 from onebox.workloads.run import run as run_workloads
@@ -28,7 +29,7 @@ async def run(home: Home) -> None:
     """Installs what manifests refer to, then runs every subsystem until SIGTERM."""
     clock = SystemClock()
     async with KubeClient.open(home.component_kubeconfig("engine"), user_agent="ladle-engine") as client:
-        await install(client)
+        await install_once_up(client)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part(client, home, clock)) for part in (run_workloads, run_knative, run_istio)]
             loop = asyncio.get_running_loop()
@@ -36,10 +37,10 @@ async def run(home: Home) -> None:
                 loop.add_signal_handler(number, lambda: [task.cancel() for task in tasks])
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m onebox.engine", description=__doc__)
     parser.add_argument("--home", required=True, type=Path)
-    home = Home(parser.parse_args().home)
+    home = Home(parser.parse_args(argv).home)
     configure_logging(home.settings().log_level, component="engine")
     gc.freeze()  # What imports made lives as long as the process: full collections need not look at it.
     uvloop.run(run(home))

@@ -97,6 +97,11 @@ class Home:
         return self.root / "run"
 
     @property
+    def template_socket(self) -> Path:
+        """Where the components' template takes requests to fork."""
+        return self.run / "template.sock"
+
+    @property
     def database(self) -> Path:
         return self.root / "state" / "state.db"
 

@@ -6,6 +6,7 @@ objects stays, since server-side apply only touches the fields that the shipped 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from importlib.resources import files
 
@@ -14,7 +15,7 @@ import yaml
 from controller.base.json import JsonObject
 from controller.base.logging import get_logger
 from controller.kube.client import KubeClient
-from controller.kube.errors import NotFound
+from controller.kube.errors import NotFound, Unavailable
 from controller.kube.resources import resource_type_of
 from controller.reconcile.diff import differs
 
@@ -28,6 +29,10 @@ MARKER = {
     "data": {"by": FIELD_MANAGER},
 }
 """Written last: `ladle up` waits for it."""
+_UP_TIMEOUT_S = 60.0
+"""As long as `ladle up` waits for everything."""
+_UP_RETRY_S = 0.05
+"""How often an API server that is not up yet is asked; it needs half a second. A guess."""
 _FOLDERS = ("onebox", "runtimes")
 
 
@@ -39,6 +44,17 @@ def shipped_objects() -> Iterator[JsonObject]:
                 yield from filter(
                     None, yaml.load_all(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
                 )
+
+
+async def install_once_up(client: KubeClient) -> None:
+    """`install`, as soon as the API server answers: both start at the same time. TimeoutError where it never does."""
+    async with asyncio.timeout(_UP_TIMEOUT_S):
+        while True:
+            try:
+                await install(client)
+                return
+            except Unavailable:
+                await asyncio.sleep(_UP_RETRY_S)
 
 
 async def install(client: KubeClient) -> None:

@@ -17,13 +17,14 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from onebox.components import Component, read_components
+from onebox.component_template import ComponentTemplate, ForkRefusedError, TemplateLostError
+from onebox.components import TEMPLATE, Component, read_components
 from onebox.home import Home, write_atomically
 from onebox.processes import COMPONENT_VARIABLE, HOME_VARIABLE, ProcessId, command_of, end, identify, processes_of, reap
 
@@ -38,6 +39,9 @@ cannot start: with 10 s, an engine that failed after 11 s of imports was started
 machine busy (measured 2026-11-21 at a load of 35 on 2 cores). A guess above that."""
 _CHECK_INTERVAL_S = 0.1
 """How often the components are looked at when no child has ended; also the reaction time to a death of an adopted one."""
+_TEMPLATE_WAIT_S = 20.0
+"""How long components wait for a template that still imports; then they start as ordinary processes, with memory of their
+own. Its imports take 1.3 s alone, and ten times as long on a busy machine."""
 _STOP_GRACE_S = 8.0
 """Time for each group of components to end by itself before SIGKILL."""
 
@@ -104,29 +108,43 @@ class Supervisor:
     def __init__(self, home: Home, wanted: tuple[Component, ...]) -> None:
         self._home = home
         self._running = [Running(component) for component in wanted]
+        self._template = ComponentTemplate(home.template_socket)
+        self._template_entry = next((entry for entry in self._running if entry.component.name == TEMPLATE), None)
 
     def adopt(self) -> None:
         """Takes over what an earlier supervisor left running, and ends what it started but never wrote down."""
-        known = set()
         for entry in self._running:
             recorded = read_record(self._home, entry.component.name)
             if recorded and recorded[0].alive():
                 entry.process, entry.restarts = recorded
                 entry.started_s = time.monotonic()
-                known.add(recorded[0])
                 log.info("adopted %s, pid %d", entry.component.name, recorded[0].pid)
+        self._end_strays()
+
+    def _end_strays(self) -> None:
+        known = {entry.process for entry in self._running}
         end([process for process in self._strays() if process not in known], grace_s=1.0)
 
     def _strays(self) -> Iterator[ProcessId]:
-        """Processes that run a component's command for this home; pods inherit its environment, never its command."""
+        """Processes that run a component's command for this home; pods inherit its environment, never its command.
+
+        What the template forked shows the template's.
+        """
         commands = {entry.component.command for entry in self._running}
         for process, environment in processes_of(self._home.root):
             if environment.get(COMPONENT_VARIABLE) and command_of(process.pid) in commands:
                 yield process
 
+    def watched(self) -> list[int]:
+        """Descriptors that become readable when there is something to look at."""
+        descriptor = self._template.fileno()
+        return [] if descriptor is None else [descriptor]
+
     def supervise(self) -> None:
         """Starts what should run and does not."""
         now_s = time.monotonic()
+        if self._template_entry is not None:
+            self._template.look()
         for entry in self._running:
             if entry.process and not self._ended(entry):
                 if now_s - entry.started_s > _STABLE_S:
@@ -134,13 +152,23 @@ class Supervisor:
                 continue
             if entry.process:
                 self._note_death(entry, now_s)
-            if now_s >= entry.start_at_s:
+            if now_s >= entry.start_at_s and not self._waits_for_template(entry, now_s):
                 self._start(entry, now_s)
 
     def _ended(self, entry: Running) -> bool:
         assert entry.process is not None
         entry.exit_code = reap(entry.process.pid)
-        return entry.exit_code is not None or not entry.process.alive()
+        if entry.exit_code is None and entry.process.alive():
+            return False
+        if entry.exit_code is None:
+            entry.exit_code = self._template.exit_code(entry.process.pid)
+        return True
+
+    def _waits_for_template(self, entry: Running, now_s: float) -> bool:
+        template = self._template_entry
+        if not entry.component.module or template is None or template.process is None or self._template.ready:
+            return False
+        return now_s - template.started_s < _TEMPLATE_WAIT_S
 
     def _note_death(self, entry: Running, now_s: float) -> None:
         name, code = entry.component.name, entry.exit_code
@@ -155,21 +183,52 @@ class Supervisor:
         environment = {**os.environ, HOME_VARIABLE: str(self._home.root), COMPONENT_VARIABLE: name}
         self._home.logs.mkdir(parents=True, exist_ok=True)
         with (self._home.logs / f"{name}.log").open("ab") as output:
-            child = subprocess.Popen(
-                entry.component.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                cwd=self._home.root,
-                start_new_session=True,
-            )
-        child.returncode = 0  # It may outlive us, and we reap it ourselves: nobody is to be warned.
-        entry.process = identify(child.pid) or ProcessId(child.pid, 0)
+            try:
+                pid = self._fork(entry.component, environment, output)
+            except TemplateLostError as error:
+                self._give_template_up(error)
+                return  # The next pass starts it.
+            if pid is None:
+                pid = self._spawn(entry.component, environment, output)
+        entry.process = identify(pid) or ProcessId(pid, 0)
         entry.started_s = now_s
         record = {**asdict(entry.process), "restarts": entry.restarts}
         write_atomically(record_path(self._home, name), json.dumps(record).encode())
-        log.info("started %s, pid %d", name, child.pid)
+        log.info("started %s, pid %d", name, pid)
+
+    def _fork(self, component: Component, environment: Mapping[str, str], output: IO[bytes]) -> int | None:
+        """The pid of a fork of the template; None where there is no template, or it cannot."""
+        if not component.module or not self._template.ready:
+            return None
+        try:
+            return self._template.fork(component, env=environment, cwd=self._home.root, output=output.fileno())
+        except ForkRefusedError as error:
+            log.warning("%s is not forked but started: %s", component.name, error)
+            return None
+
+    def _spawn(self, component: Component, environment: Mapping[str, str], output: IO[bytes]) -> int:
+        child = subprocess.Popen(
+            component.command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd=self._home.root,
+            start_new_session=True,
+        )
+        child.returncode = 0  # It may outlive us, and we reap it ourselves: nobody is to be warned.
+        return child.pid
+
+    def _give_template_up(self, error: TemplateLostError) -> None:
+        """Ends a template that may have forked without telling, and what it forked that nobody knows."""
+        log.warning("the template is given up: %s", error)
+        if self._template_entry is not None and self._template_entry.process is not None:
+            self._template_entry.process.signal(signal.SIGKILL)
+        self._end_strays()
+
+    def close(self) -> None:
+        """Ends nothing: the components go on without this supervisor."""
+        self._template.close()
 
     def stop(self) -> None:
         """Ends everything of this home: what decides first, then the pods, then what they all talk to."""
@@ -201,7 +260,9 @@ def run(home: Home) -> int:
                 log.warning("%s holds no onebox any more: ending what runs for it", home.root)
                 break
             supervisor.supervise()
+            stopping.watched = supervisor.watched()
         supervisor.stop()
+        supervisor.close()
     return 0
 
 
@@ -210,6 +271,8 @@ class _Stop:
 
     def __init__(self) -> None:
         self._asked = False
+        self.watched: list[int] = []
+        """Other descriptors that end the wait."""
         self._reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -222,8 +285,8 @@ class _Stop:
 
     def __call__(self) -> bool:
         if not self._asked:
-            ready, _, _ = select.select([self._reader], [], [], _CHECK_INTERVAL_S)
-            if ready:
+            ready, _, _ = select.select([self._reader, *self.watched], [], [], _CHECK_INTERVAL_S)
+            if self._reader in ready:
                 os.read(self._reader, 4096)
         return self._asked
 

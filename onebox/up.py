@@ -58,6 +58,7 @@ def prepare(home: Home, *, api_port: int | None, gateway_port: int | None) -> On
         settings = check_ports(settings)
     home.root.mkdir(parents=True, exist_ok=True)
     os.chmod(home.root, 0o700)
+    home.run.mkdir(exist_ok=True)
     home.write_settings(settings)
     ensure_credentials(home, settings)
     write_bootstrap(home, settings)

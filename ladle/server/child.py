@@ -22,7 +22,8 @@ _COMMAND_NAME_LENGTH_MAX = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
-    """One process to become: `module.__main__.main(argv)` with this environment, directory and output."""
+    """One process to become: `main(argv)` of `module`, or of its `__main__` if it is a package, with this environment,
+    directory and output."""
 
     id: str
     module: str
@@ -84,7 +85,8 @@ def _name_process(name: str) -> None:
 
 def _run_main(spec: ChildSpec) -> int:
     sys.argv = [spec.module, *spec.argv]
-    entry = importlib.import_module(f"{spec.module}.__main__")
+    module = importlib.import_module(spec.module)
+    entry = importlib.import_module(f"{spec.module}.__main__") if hasattr(module, "__path__") else module
     code: int = entry.main(list(spec.argv))
     return code
 

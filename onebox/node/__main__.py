@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -26,10 +27,10 @@ async def serve(home: Home) -> None:
             loop.add_signal_handler(number, task.cancel)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m onebox.node", description=__doc__)
     parser.add_argument("--home", required=True, type=Path)
-    home = Home(parser.parse_args().home)
+    home = Home(parser.parse_args(argv).home)
     configure_logging(home.settings().log_level, component="node")
     gc.freeze()  # What imports made lives as long as the process: full collections need not look at it.
     uvloop.run(serve(home))

@@ -20,7 +20,7 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-COMPONENTS = ("controller", "engine", "node", "activator", "apiserver", "envoy")
+COMPONENTS = ("template", "controller", "engine", "node", "activator", "apiserver", "envoy")
 DATA_PLANE = {"envoy"}
 """A request inside Envoy dies with it; every other component can go without a request noticing."""
 

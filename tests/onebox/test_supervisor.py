@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from onebox.components import Component, write_components
+from onebox.components import TEMPLATE, Component, write_components
 from onebox.home import Home, OneboxSettings
-from onebox.processes import ProcessId, end, processes_of
+from onebox.processes import ProcessId, command_of, end, processes_of
 from onebox.supervisor import Supervisor, read_record, record_path, sole_supervisor, supervisor_pid
 from tests.waiting import wait_for
 
@@ -110,6 +111,92 @@ def test_everything_ends_with_its_home(home: Home) -> None:
     shutil.rmtree(home.root)
     assert supervisor.wait(60) == 0
     wait_for("the sleeper is gone", lambda: not sleeper.alive())
+
+
+MakeSupervisor = Callable[..., Supervisor]
+
+
+@pytest.fixture
+def supervisors(home: Home) -> Iterator[MakeSupervisor]:
+    """Makes supervisors of some components, and closes them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*wanted: Component) -> Supervisor:
+            supervisor = Supervisor(home, wanted)
+            stack.callback(supervisor.close)
+            return supervisor
+
+        yield make
+
+
+def parent(process: ProcessId) -> int:
+    return int(Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+
+
+def with_template(home: Home, *, template: tuple[str, ...] | None = None) -> tuple[Component, Component]:
+    """A template, and a component for it to fork: a module beside the template, since it works in the home."""
+    (home.root / "sleeps.py").write_text("import signal\n\ndef main(argv):\n    signal.pause()\n    return 0\n")
+    home.run.mkdir(exist_ok=True)
+    command = (sys.executable, "-m", "ladle.server.template", "--socket", str(home.template_socket))
+    sleeper = Component(
+        name="sleeper",
+        command=(sys.executable, "-c", "import sleeps; sleeps.main([])"),
+        purpose="sleeps",
+        module="sleeps",
+    )
+    return Component(name=TEMPLATE, command=template or command, purpose="forks"), sleeper
+
+
+def supervised(home: Home, supervisor: Supervisor, name: str, *, instead_of: ProcessId | None = None) -> ProcessId:
+    """The process that a supervisor made of a component, once it runs."""
+
+    def found() -> ProcessId | None:
+        supervisor.supervise()
+        recorded = read_record(home, name)
+        return recorded[0] if recorded and recorded[0] != instead_of and recorded[0].alive() else None
+
+    process = wait_for(f"{name} runs", found, timeout_s=60)
+    assert process is not None
+    return process
+
+
+def test_a_component_is_forked_from_the_template_and_outlives_it(home: Home, supervisors: MakeSupervisor) -> None:
+    supervisor = supervisors(*with_template(home))
+    sleeper = supervised(home, supervisor, "sleeper")
+    template = supervised(home, supervisor, TEMPLATE)
+    assert parent(sleeper) == template.pid
+    end([template], grace_s=0)
+    again = supervised(home, supervisor, TEMPLATE, instead_of=template)
+    assert sleeper.alive()
+    end([sleeper], grace_s=5)
+    assert parent(supervised(home, supervisor, "sleeper", instead_of=sleeper)) == again.pid
+
+
+def test_the_next_supervisor_forks_from_the_template_that_it_adopts(home: Home, supervisors: MakeSupervisor) -> None:
+    wanted = with_template(home)
+    first = supervised(home, supervisors(*wanted), "sleeper")
+    second = supervisors(*wanted)
+    second.adopt()
+    template = supervised(home, second, TEMPLATE)
+    assert supervised(home, second, "sleeper") == first
+    end([first], grace_s=5)
+    assert parent(supervised(home, second, "sleeper", instead_of=first)) == template.pid
+
+
+def test_a_fork_that_was_never_written_down_is_ended(home: Home, supervisors: MakeSupervisor) -> None:
+    wanted = with_template(home)
+    stray = supervised(home, supervisors(*wanted), "sleeper")
+    record_path(home, "sleeper").unlink()
+    second = supervisors(*wanted)
+    second.adopt()
+    assert not stray.alive()
+    assert supervised(home, second, TEMPLATE).alive()
+
+
+def test_without_a_template_a_component_is_a_process_of_its_own(home: Home, supervisors: MakeSupervisor) -> None:
+    broken = (sys.executable, "-c", "raise SystemExit('no template today')")
+    sleeper = supervised(home, supervisors(*with_template(home, template=broken)), "sleeper")
+    wait_for("its own command", lambda: "sleeps.main" in "".join(command_of(sleeper.pid)))
 
 
 def test_the_supervisor_needs_only_the_standard_library() -> None:
