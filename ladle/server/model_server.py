@@ -302,7 +302,7 @@ class ModelServer:
     async def close(self) -> None:
         """Ends at once."""
         if self._grpc is not None:
-            await self._grpc.drain(0)
+            await self._grpc.close()
         if self._fleet is not None:
             self._fleet.leave()
         self._reporter.close()

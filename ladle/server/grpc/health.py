@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from ladle.protocol.grpc.schema import HEALTH_SERVICE, INFERENCE_SERVICE, message_class
+from ladle.server.grpc.inside import CallsInside
 
 _WATCH_PERIOD_S = 1.0
 """How often a watched status is looked at. A guess; watchers want changes, not moments."""
@@ -20,13 +21,14 @@ _SERVICES = ("", INFERENCE_SERVICE)
 class HealthService:
     """SERVING while `ready` says so; a draining server is not."""
 
-    def __init__(self, ready: Callable[[], bool]) -> None:
+    def __init__(self, ready: Callable[[], bool], inside: CallsInside) -> None:
         self._ready = ready
+        self._inside = inside
 
     def handlers(self) -> grpc.GenericRpcHandler:
         codec = {"request_deserializer": _Request.FromString, "response_serializer": _Response.SerializeToString}
         methods = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._check, **codec),
+            "Check": grpc.unary_unary_rpc_method_handler(self._inside.counted(self._check), **codec),
             "Watch": grpc.unary_stream_rpc_method_handler(self._watch, **codec),
         }
         return grpc.method_handlers_generic_handler(HEALTH_SERVICE, methods)

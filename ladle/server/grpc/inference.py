@@ -20,6 +20,7 @@ from ladle.protocol.messages import InferRequest, TensorMetadata
 from ladle.protocol.results import v2_response
 from ladle.server.data_plane import DataPlane
 from ladle.server.eventually import is_later
+from ladle.server.grpc.inside import CallsInside
 from ladle.server.model_config import model_config
 from ladle.server.passage import Overloaded, Passage, TookTooLong
 from ladle.server.queue_proxy import QueueProxy
@@ -37,10 +38,11 @@ log = get_logger(__name__)
 class InferenceService:
     """Handlers for a grpc.aio server."""
 
-    def __init__(self, data_plane: DataPlane, queue_proxy: QueueProxy, *, clock: Clock) -> None:
+    def __init__(self, data_plane: DataPlane, queue_proxy: QueueProxy, *, clock: Clock, inside: CallsInside) -> None:
         self._data_plane = data_plane
         self._queue_proxy = queue_proxy
         self._clock = clock
+        self._inside = inside
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """What the server is given."""
@@ -55,7 +57,9 @@ class InferenceService:
         else:
             behaviour, deserializer = _guarded(method, response), request.FromString
         return grpc.unary_unary_rpc_method_handler(
-            behaviour, request_deserializer=deserializer, response_serializer=response.SerializeToString
+            self._inside.counted(behaviour),
+            request_deserializer=deserializer,
+            response_serializer=response.SerializeToString,
         )
 
     async def _model_infer(self, sized: tuple[Any, int], context: grpc.aio.ServicerContext) -> Any:
