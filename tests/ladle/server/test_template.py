@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.waiting import wait_for
@@ -111,6 +112,12 @@ class World:
         }
         with self.out.open("ab") as out, self.err.open("ab") as err:
             return client.ask(request, [out.fileno(), err.fileno()])
+
+    def spare(self) -> int:
+        """The pid of the child that was forked ahead, once there is one; for a template without other children."""
+        found = wait_for("a spare", lambda: psutil.Process(self.process.pid).children())
+        assert len(found) == 1
+        return int(found[0].pid)
 
 
 @pytest.fixture
@@ -213,3 +220,37 @@ def test_a_bad_request_is_answered_and_the_template_goes_on(world: World, messag
 def test_a_request_without_descriptors_is_refused(world: World) -> None:
     answer = world.connect().ask({"id": "a", "module": "greeter", "cwd": "/"}, [])
     assert "two file descriptors" in answer["error"]
+
+
+def test_the_next_child_is_forked_before_anybody_asks_for_it(world: World) -> None:
+    client = world.connect()
+    world.spawn(client, "0")
+    client.read()
+    world.out.unlink()
+    spare = world.spare()
+    assert client.ask({"list": True}, []) == {"children": []}, "it is nobody's yet"
+    assert world.spawn(client, "fds", id="pod/1", env={"COLOUR": "blue"}) == {"id": "pod/1", "pid": spare}
+    assert client.read() == {"pid": spare, "exit_code": 0}
+    assert world.out.read_text() == "['fds'] blue False / True\n[0, 1, 2, 3]\n", "as any other child"
+
+
+def test_a_spare_that_was_killed_is_nobodys_loss(world: World) -> None:
+    client = world.connect()
+    world.spawn(client, "0")
+    client.read()
+    spare = world.spare()
+    os.kill(spare, signal.SIGKILL)
+    pid = world.spawn(client, "7", id="pod/1")["pid"]
+    ending = client.read()
+    assert ending["pid"] == pid
+    assert ending["exit_code"] in (7, -signal.SIGKILL), "it may have been killed in the moment in which it was asked"
+    assert world.spare() != spare
+
+
+def test_a_spare_ends_with_its_template(world: World) -> None:
+    client = world.connect()
+    world.spawn(client, "0")
+    client.read()
+    spare = psutil.Process(world.spare())
+    world.process.kill()
+    wait_for("the spare is gone", lambda: not spare.is_running() or spare.status() == psutil.STATUS_ZOMBIE)
