@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import os
+import random
 import signal
 import socket
 from collections.abc import Awaitable, Sequence
@@ -29,7 +30,7 @@ log = get_logger(__name__)
 
 async def serve(kubeconfig: Path | None, *, elect: bool) -> None:
     """Reconciles until SIGTERM; with `elect` only while no other replica does."""
-    clock = SystemClock()
+    clock, rng = SystemClock(), random.Random()  # noqa: S311  # Spreads retries; no secret hangs on it.
     namespaces = Namespaces(
         kserve=os.environ.get("KSERVE_NAMESPACE", "kserve"),
         knative=os.environ.get("KNATIVE_NAMESPACE", "knative-serving"),
@@ -37,7 +38,7 @@ async def serve(kubeconfig: Path | None, *, elect: bool) -> None:
     async with KubeClient.open(kubeconfig, user_agent="ladle-controller") as client:
 
         async def work() -> None:
-            await run_inference_services(client, clock, namespaces=namespaces)
+            await run_inference_services(client, clock, rng, namespaces=namespaces)
 
         if not elect:
             await work()

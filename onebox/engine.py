@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import random
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,11 +28,12 @@ from onebox.workloads.run import run as run_workloads
 
 async def run(home: Home) -> None:
     """Installs what manifests refer to, then runs every subsystem until SIGTERM."""
-    clock = SystemClock()
+    clock, rng = SystemClock(), random.Random()  # noqa: S311  # Pod names and retries need no secrecy.
     async with KubeClient.open(home.component_kubeconfig("engine"), user_agent="ladle-engine") as client:
         await install_once_up(client)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(part(client, home, clock)) for part in (run_workloads, run_knative, run_istio)]
+            parts = (run_workloads, run_knative, run_istio)
+            tasks = [group.create_task(part(client, home, clock, rng)) for part in parts]
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, lambda: [task.cancel() for task in tasks])

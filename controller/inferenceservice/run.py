@@ -18,9 +18,8 @@ WORKERS = 8
 """Services in work at once. Reconciles mostly wait for the API server; a guess that keeps it busy without flooding it."""
 
 
-async def run(client: KubeClient, clock: Clock, *, namespaces: Namespaces | None = None) -> None:
-    """Watches and reconciles; returns only by cancellation."""
-    rng = random.Random()  # noqa: S311  # Spreads retries; no secret hangs on it.
+async def run(client: KubeClient, clock: Clock, rng: random.Random, *, namespaces: Namespaces | None = None) -> None:
+    """Watches and reconciles; returns only by cancellation. `rng` spreads retries."""
     world = World(client, namespaces=namespaces or Namespaces(), clock=clock, rng=rng)
     applier = Applier(
         client,

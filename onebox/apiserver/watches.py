@@ -89,7 +89,8 @@ class WatchHub:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._watchers: dict[str, set[Watcher]] = {}
+        # The inner mapping is a set that keeps its order: watchers hear of a change in the order in which they came.
+        self._watchers: dict[str, dict[Watcher, None]] = {}
         self.closing = asyncio.Event()
         """Set when the server stops: watches end, so that clients resume elsewhere or later."""
         store.subscribe(self._on_change)
@@ -105,11 +106,11 @@ class WatchHub:
         for change in history.since(since):
             if change.record.key.resource == watcher.resource:
                 watcher.accept(change, {})
-        self._watchers.setdefault(watcher.resource, set()).add(watcher)
+        self._watchers.setdefault(watcher.resource, {})[watcher] = None
         return True
 
     def remove(self, watcher: Watcher) -> None:
-        self._watchers.get(watcher.resource, set()).discard(watcher)
+        self._watchers.get(watcher.resource, {}).pop(watcher, None)
 
     def _on_change(self, change: Change) -> None:
         watchers = self._watchers.get(change.record.key.resource)

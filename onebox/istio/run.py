@@ -52,12 +52,12 @@ _KEPT_OF_VIRTUAL_SERVICES = ("spec", "status")
 Set = Callable[[ServiceKey, JsonView | None], None]
 
 
-async def run(client: KubeClient, home: Home, clock: Clock) -> None:
+async def run(client: KubeClient, home: Home, clock: Clock, rng: random.Random) -> None:
     """Runs until cancelled. Whatever Envoy accepts is reported to `live_config(home)`."""
     files = ConfigFiles(home.envoy)
     translation = Translation(listener_ports(home.settings()), EndpointFiles(files.endpoints, files_max()))
     async with Admin.open(admin_socket(home)) as admin, asyncio.TaskGroup() as group:
-        sources = Sources(client, translation, clock, group)
+        sources = Sources(client, translation, clock, rng, group)
         keeper = GatewayKeeper(
             translation,
             Publisher(files, admin, clock),
@@ -76,10 +76,17 @@ async def run(client: KubeClient, home: Home, clock: Clock) -> None:
 class Sources:
     """Live copies of what the translation is made from."""
 
-    def __init__(self, client: KubeClient, translation: Translation, clock: Clock, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        translation: Translation,
+        clock: Clock,
+        rng: random.Random,
+        group: asyncio.TaskGroup,
+    ) -> None:
         self._translation = translation
         self._group = group
-        self._rng = random.Random()  # noqa: S311  # Spreads retries; no secret hangs on it.
+        self._rng = rng
         self._client, self._clock = client, clock
         kinds = (VIRTUAL_SERVICES, GATEWAYS, DESTINATION_RULES, SERVICES, ENDPOINTS)
         self._informers = {resource: self._make(resource) for resource in kinds}

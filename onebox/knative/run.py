@@ -60,26 +60,36 @@ class _Reconciler(Protocol):
     async def reconcile(self, key: Key) -> Outcome: ...
 
 
-async def run(client: KubeClient, home: Home, clock: Clock) -> None:
-    """Runs until cancelled, the page of metrics with it, since that names revisions."""
-    rng = random.Random()  # noqa: S311  # Spreads retries; no secret hangs on it.
+async def run(client: KubeClient, home: Home, clock: Clock, rng: random.Random) -> None:
+    """Runs until cancelled, the page of metrics with it, since that names revisions. `rng` spreads retries."""
     world, board = World(client, clock, rng), ScaleBoard()
-    informers = AutoscalerInformers(
+    informers = autoscaler_informers(world)
+    autoscaler = Autoscaler(client, informers, board=board, home=home, clock=clock, rng=rng)
+    parts = Parts(client=client, home=home, clock=clock, rng=rng, world=world, board=board, gateway=live_config(home))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_parts(parts, autoscaler))
+        group.create_task(run_metrics(home, [autoscaler.collect], partial(_labels_of, world)))
+
+
+def autoscaler_informers(world: World) -> AutoscalerInformers:
+    """Those live copies of a world that the autoscaler looks at."""
+    return AutoscalerInformers(
         revisions=world.revisions,
         deployments=world.deployments,
         endpoints=world.endpoints,
         config_maps=world.config_maps,
     )
-    autoscaler = Autoscaler(client, informers, board=board, home=home, clock=clock, rng=rng)
-    parts = Parts(client=client, home=home, clock=clock, rng=rng, world=world, board=board, gateway=live_config(home))
-    controllers = make_controllers(parts)
+
+
+async def run_parts(parts: Parts, autoscaler: Autoscaler) -> None:
+    """Runs the reconcilers and the autoscaler, and keeps the copies fresh that they share, until cancelled."""
+    controllers, informers = make_controllers(parts), parts.world.informers.values()
     async with asyncio.TaskGroup() as group:
-        for informer in world.informers.values():
+        for informer in informers:
             group.create_task(informer.run())
-        for informer in world.informers.values():
+        for informer in informers:
             await informer.synced()  # Whatever looks at two kinds must not take one that is not listed yet for empty.
         group.create_task(autoscaler.run())
-        group.create_task(run_metrics(home, [autoscaler.collect], partial(_labels_of, world)))
         for controller in controllers:
             group.create_task(controller.run())
 

@@ -30,10 +30,9 @@ from onebox.workloads.garbage import GarbageCollector, keep_metadata
 from onebox.workloads.namespaces import NamespaceController
 
 
-async def run(client: KubeClient, home: Home, clock: Clock) -> None:
+async def run(client: KubeClient, home: Home, clock: Clock, rng: random.Random) -> None:
     """Runs the workload controllers until cancelled. `home` is part of the shape of every subsystem; nothing is kept there."""
     del home
-    rng = random.Random()  # noqa: S311 - pod names and jitter need no secrecy
     informers = _informers(client, clock, rng)
     garbage = GarbageCollector(client, shared=informers, clock=clock, rng=rng)
     deployments = DeploymentController(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -11,10 +12,16 @@ T = TypeVar("T")
 
 _EPOCH_S = 1_795_000_000.0
 """The Unix time at which every simulated world begins."""
+_GRAIN_S = 2.0**-20
+"""Time stands at multiples of this, about 1 us: what is due has passed, as with a real clock, and sums of such times are
+exact. A clock that stood at the very instant of each timer would let "1 s after x" and "1 s - (now - x) left" disagree in
+the last bit, and whoever waits for the rest would wait for ever: now + 1e-16 is now."""
+_PASSES_MAX = 20_000
+"""Turns of the loop without time passing; some hundred are usual (a control plane that starts). Far more is a busy wait."""
 
 
 class Stalled(Exception):
-    """Everybody waits for something that nobody will do."""
+    """Everybody waits for something that nobody will do, or somebody works without an end."""
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -23,14 +30,20 @@ class _Jumping(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
+        self._passes = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            if timeout is None:
-                raise Stalled("no timer is left")
-            self.now_s += max(0.0, timeout)
-        return ready
+        if timeout is None:
+            raise Stalled("no timer is left")
+        if timeout > 0:
+            self.now_s = math.ceil((self.now_s + timeout) / _GRAIN_S) * _GRAIN_S
+            self._passes = 0
+            return []
+        self._passes += 1
+        if self._passes > _PASSES_MAX:
+            self._passes = 0
+            raise Stalled(f"{_PASSES_MAX} turns of the loop at {self.now_s:.6f} s: somebody waits for no time at all")
+        return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

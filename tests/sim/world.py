@@ -27,9 +27,9 @@ from controller.reconcile.plan import Key
 from onebox.apiserver.context import Server
 from onebox.istio.live import LiveConfig
 from onebox.istio.status import StatusReconciler
-from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
+from onebox.knative.autoscaler.autoscaler import Autoscaler
 from onebox.knative.autoscaler.report import ScaleBoard
-from onebox.knative.run import Parts, make_controllers
+from onebox.knative.run import Parts, autoscaler_informers, run_parts
 from onebox.knative.world import World as KnativeWorld
 from onebox.workloads.run import run as run_workloads
 from tests.sim.api import Faults, SimClient
@@ -48,10 +48,13 @@ _NAME = "model"
 class SimAutoscaler(Autoscaler):
     """The real one, with the loads of simulated pods in place of sockets."""
 
+    activator: Activator
+
     async def run(self) -> None:
         for informer in self._informers.all():
             await informer.synced()
         self._watch()
+        self.activator.autoscaler = self
         async with asyncio.TaskGroup() as group:
             group.create_task(self._controller.run())
             group.create_task(self._tick_forever())
@@ -153,32 +156,20 @@ class World:
     async def _control_plane(self) -> None:
         services, workloads, knative = (self._client(name) for name in ("controller", "workloads", "engine"))
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_services(services, CLOCK))
-            group.create_task(run_workloads(workloads, self.server.home, CLOCK))
+            group.create_task(run_services(services, CLOCK, self.rng))
+            group.create_task(run_workloads(workloads, self.server.home, CLOCK, self.rng))
             group.create_task(self._knative(knative))
 
     async def _knative(self, client: SimClient) -> None:
         world, board = KnativeWorld(client, CLOCK, self.rng), ScaleBoard()
-        informers = AutoscalerInformers(
-            revisions=world.revisions,
-            deployments=world.deployments,
-            endpoints=world.endpoints,
-            config_maps=world.config_maps,
-        )
+        informers = autoscaler_informers(world)
         home = self.server.home
         autoscaler = SimAutoscaler(client, informers, board=board, home=home, clock=CLOCK, rng=self.rng)
         autoscaler._gateway = self.gateway
         parts = Parts(client=client, home=home, clock=CLOCK, rng=self.rng, world=world, board=board, gateway=self.live)
-        controllers = make_controllers(parts)
+        autoscaler.activator = self.activator
         async with asyncio.TaskGroup() as group:
-            for informer in world.informers.values():
-                group.create_task(informer.run())
-            for informer in world.informers.values():
-                await informer.synced()
-            group.create_task(autoscaler.run())
-            for controller in controllers:
-                group.create_task(controller.run())
-            self.activator.autoscaler = autoscaler
+            group.create_task(run_parts(parts, autoscaler))
             while True:
                 await asyncio.sleep(1.0)
                 autoscaler.feed(self.node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -66,7 +67,7 @@ class ServiceBox:
             assert isinstance(client, CountingClient)
             client.writes = writes
             async with asyncio.TaskGroup() as tasks:
-                task = tasks.create_task(run(client, SystemClock()))
+                task = tasks.create_task(run(client, SystemClock(), random.Random(1)))
                 yield writes
                 task.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ INIT = "storage-initializer"
 @asynccontextmanager
 async def opened(root: Path) -> AsyncIterator[KnativeBox]:
     async with open_box(root) as box, asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(run(box.client, SystemClock()))
+        task = tasks.create_task(run(box.client, SystemClock(), random.Random(1)))
         found = runtime().to_json()
         found["metadata"] = {"name": found["metadata"]["name"]}
         await box.client.apply(CLUSTER_SERVING_RUNTIMES, found, field_manager="user")

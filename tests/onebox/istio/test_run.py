@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -95,7 +96,7 @@ async def box(root: Path) -> AsyncIterator[Box]:
 
 @asynccontextmanager
 async def running(made: Box) -> AsyncIterator[None]:
-    task = asyncio.gather(run(made.kube, made.envoy.home, SystemClock()))
+    task = asyncio.gather(run(made.kube, made.envoy.home, SystemClock(), random.Random(1)))
     try:
         yield
     finally:

@@ -18,10 +18,10 @@ from controller.kube.client import KubeClient
 from controller.kube.errors import NotFound
 from controller.kube.resources import CONFIG_MAPS, KNATIVE_SERVICES, NAMESPACES, PODS, ROUTES, ResourceType
 from onebox.home import Home
-from onebox.knative.autoscaler.autoscaler import Autoscaler, AutoscalerInformers
+from onebox.knative.autoscaler.autoscaler import Autoscaler
 from onebox.knative.autoscaler.report import ScaleBoard
 from onebox.knative.pod_autoscaler.plan import SETTLE_S
-from onebox.knative.run import Parts, make_controllers
+from onebox.knative.run import Parts, autoscaler_informers, run_parts
 from onebox.knative.world import World
 from onebox.workloads.run import run as run_workloads
 from tests.onebox_api import ApiProcess, open_api
@@ -228,7 +228,7 @@ async def running(box: KnativeBox) -> AsyncIterator[None]:
     """The reconcilers and what they work with, for as long as the context lasts."""
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(run_workloads(box.api.client, box.api.home, CLOCK)),
+            group.create_task(run_workloads(box.api.client, box.api.home, CLOCK, random.Random(2))),
             group.create_task(_run_knative(box, box.api.home)),
         ]
         try:
@@ -241,20 +241,7 @@ async def running(box: KnativeBox) -> AsyncIterator[None]:
 async def _run_knative(box: KnativeBox, home: Home) -> None:
     rng = random.Random(1)
     world, board = World(box.knative, CLOCK, rng), ScaleBoard()
-    informers = AutoscalerInformers(
-        revisions=world.revisions,
-        deployments=world.deployments,
-        endpoints=world.endpoints,
-        config_maps=world.config_maps,
-    )
+    informers = autoscaler_informers(world)
     autoscaler = Autoscaler(box.api.client, informers, board=board, home=home, clock=CLOCK, rng=rng)
     parts = Parts(client=box.knative, home=home, clock=CLOCK, rng=rng, world=world, board=board, gateway=box.gateway)
-    controllers = make_controllers(parts)
-    async with asyncio.TaskGroup() as group:
-        for informer in world.informers.values():
-            group.create_task(informer.run())
-        for informer in world.informers.values():
-            await informer.synced()
-        group.create_task(autoscaler.run())
-        for controller in controllers:
-            group.create_task(controller.run())
+    await run_parts(parts, autoscaler)

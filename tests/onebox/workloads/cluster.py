@@ -116,7 +116,7 @@ async def running_cluster(client: KubeClient, home: Home, *, controllers: bool =
     async with asyncio.TaskGroup() as tasks:
         started = [tasks.create_task(node.pods.run()), tasks.create_task(node.loop.run())]
         if controllers:
-            started.append(tasks.create_task(run(client, home, CLOCK)))
+            started.append(tasks.create_task(run(client, home, CLOCK, random.Random(1))))
         yield Cluster(client, node)
         for task in started:
             task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -246,7 +247,7 @@ async def test_an_owner_deleted_while_nobody_looked_is_noticed_after_a_restart(
         top = await cluster.create(CONFIG_MAPS, config_map("top"))
         await cluster.create(CONFIG_MAPS, config_map("child", top))
         await cluster.client.delete(CONFIG_MAPS, "top", "ns")
-        async with background(run(cluster.client, box[1], CLOCK)):
+        async with background(run(cluster.client, box[1], CLOCK, random.Random(1))):
             await cluster.until_gone(CONFIG_MAPS, "child")
 
 
@@ -254,14 +255,14 @@ async def test_restarted_controllers_write_nothing_in_a_quiet_world(
     box: Box, background: Callable[..., AbstractAsyncContextManager[None]]
 ) -> None:
     async with running_cluster(*box, controllers=False) as cluster:
-        async with background(run(cluster.client, box[1], CLOCK)):
+        async with background(run(cluster.client, box[1], CLOCK, random.Random(1))):
             await cluster.create(SERVICES, service_manifest())
             await cluster.create(DEPLOYMENTS, deployment_manifest(2))
             await cluster.until_status(DEPLOYMENTS, "web", availableReplicas=2)
             await cluster.until("the account is there", lambda: cluster.find(SERVICE_ACCOUNTS, "default"))
             await cluster.until("two subsets", lambda: _subsets(cluster, 2))
         before = (await cluster.client.list(PODS)).resource_version
-        async with background(run(cluster.client, box[1], CLOCK)):
+        async with background(run(cluster.client, box[1], CLOCK, random.Random(1))):
             # Something of its own that takes longer than everything a restarted controller would do wrong.
             await cluster.create(SERVICES, {**service_manifest(), "metadata": {"name": "probe", "namespace": "ns"}})
             await cluster.until("the new service is served", lambda: cluster.find(ENDPOINTS, "probe"))
