@@ -156,8 +156,12 @@ class ServerlessService(Resource):
     status: ScaleStatus = Field(default_factory=ScaleStatus)
 
 
+def is_observed(resource: Service | Configuration | Route | Revision) -> bool:
+    """Whether the status is about the generation that is stored now."""
+    return resource.status.observedGeneration == resource.metadata.generation
+
+
 def is_ready(resource: Service | Configuration | Route | Revision) -> bool:
     """Whether Ready is True for the generation that is stored now."""
-    status = resource.status
-    ready = status.condition("Ready")
-    return ready is not None and ready.status == "True" and status.observedGeneration == resource.metadata.generation
+    ready = resource.status.condition("Ready")
+    return ready is not None and ready.status == "True" and is_observed(resource)

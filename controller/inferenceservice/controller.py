@@ -25,7 +25,7 @@ from controller.inferenceservice.snapshot import Snapshot
 from controller.inferenceservice.world import World, owner_keys, pod_keys
 from controller.reconcile.apply import Applier
 from controller.reconcile.controller import Controller
-from controller.reconcile.diff import Status, Write, plan_writes
+from controller.reconcile.diff import Apply, Status, Write, plan_writes
 from controller.reconcile.plan import Key, Outcome, Plan
 
 FIELD_MANAGER: Final = "ladle-inferenceservice"
@@ -73,8 +73,8 @@ class InferenceServiceReconciler:
             snapshot = await self._with_identities(self._world.snapshot(manifest))
         except ValidationError as error:
             raise Invalid(type_errors(error)) from None
-        plan = plan_inference_service(snapshot)
         try:
+            snapshot, plan = await self._write_children(key, manifest, snapshot)
             wait_s = await self._carry_out(key, manifest, snapshot, plan)
         except UserError as error:
             await self._refuse(key, snapshot, error)
@@ -88,6 +88,21 @@ class InferenceServiceReconciler:
             return replace(snapshot, identities=await self._identities.read(snapshot))
         except UserError as error:
             return replace(snapshot, refusal=snapshot.refusal or error)
+
+    async def _write_children(self, key: Key, manifest: JsonView, snapshot: Snapshot) -> tuple[Snapshot, Plan]:
+        """Applies the children that differ; returns what is to be seen after that, and what is left to do.
+
+        A status that was made of what children said before would call an old revision the new specification's.
+        """
+        plan = plan_inference_service(snapshot)
+        writes = plan_writes(plan, manifest, self._world.live_children(key, plan), FIELD_MANAGER)
+        applies = [write for write in writes if isinstance(write, Apply)]
+        if not applies:
+            return snapshot, plan
+        await self._applier.execute(manifest, applies)
+        after = self._world.snapshot(manifest)
+        after = replace(after, identities=snapshot.identities, refusal=after.refusal or snapshot.refusal)
+        return after, plan_inference_service(after)
 
     async def _carry_out(self, key: Key, manifest: JsonView, snapshot: Snapshot, plan: Plan) -> float:
         """Writes what differs; returns how long what was held back should wait, 0 for nothing."""

@@ -13,10 +13,10 @@ from typing import Final
 
 from controller.api.core import ContainerStateTerminated, ContainerStatus, Pod
 from controller.api.inferenceservice import FailureInfo, ModelCopies, ModelStates, ModelStatus
-from controller.api.knative import Service
+from controller.api.knative import Service, is_observed, is_ready
 from controller.base.errors import UserError
 from controller.inferenceservice.children.storage import INITIALIZER
-from controller.inferenceservice.conditions import FALSE, READY, TRUE
+from controller.inferenceservice.conditions import FALSE
 from controller.inferenceservice.runtimes import (
     NO_SUPPORTING_RUNTIME,
     RUNTIME_DISABLED,
@@ -126,6 +126,8 @@ def _copies(pods: Iterable[Pod]) -> ModelCopies:
 
 
 def _look(live: Service | None, pods: Sequence[Pod], uris: tuple[str, ...]) -> _Seen:
+    if live is not None and not is_observed(live):  # Its revisions are those of an older specification.
+        return _Seen(State.PENDING)
     if pods:
         return _look_at_pod(pods[0], uris)
     if live is not None and any(item.status == FALSE for item in live.status.conditions):
@@ -136,10 +138,8 @@ def _look(live: Service | None, pods: Sequence[Pod], uris: tuple[str, ...]) -> _
 def _serves_latest(live: Service | None) -> bool:
     if live is None:
         return False
-    ready = live.status.condition(READY)
     latest = live.status.latestReadyRevisionName
-    is_ready = ready is not None and ready.status == TRUE
-    return is_ready and latest is not None and latest == live.status.latestCreatedRevisionName
+    return is_ready(live) and latest is not None and latest == live.status.latestCreatedRevisionName
 
 
 def _look_at_pod(pod: Pod, uris: tuple[str, ...]) -> _Seen:

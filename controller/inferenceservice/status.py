@@ -8,7 +8,7 @@ from typing import Final
 
 from controller.api.defaulting import KNATIVE_MODE
 from controller.api.inferenceservice import ComponentStatus, InferenceServiceStatus, ModelStatus
-from controller.api.knative import Addressable, Service
+from controller.api.knative import Addressable, Service, is_observed, is_ready
 from controller.api.meta import Condition
 from controller.api.servingruntime import ServingRuntime
 from controller.api.validation import mode_of
@@ -34,6 +34,8 @@ from controller.inferenceservice.snapshot import Snapshot
 from controller.inferenceservice.traffic import follow_rollout
 
 _STOPPED_REASON: Final = "Stopped"
+_OUT_OF_DATE: Final = "OutOfDate"
+"""Knative's word for a child that has not seen the latest change."""
 _KEPT: Final = ("url", "address", "servingRuntimeName", "clusterServingRuntimeName")
 """What a service that cannot be reconciled still says about what it serves."""
 
@@ -52,7 +54,12 @@ class ComponentView:
         return ready is not None and ready.status == TRUE
 
     def condition(self, type_: str) -> Condition | None:
-        return self.live.status.condition(type_) if self.live is not None else None
+        """What Knative says; Unknown as long as it speaks of an older specification."""
+        found = self.live.status.condition(type_) if self.live is not None else None
+        if self.live is None or found is None or is_observed(self.live):
+            return found
+        message = f"The Knative Service {self.live.metadata.name} does not reflect the latest specification yet."
+        return condition(type_, UNKNOWN, reason=_OUT_OF_DATE, message=message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +169,7 @@ def _component_status(snapshot: Snapshot, component: Component) -> ComponentStat
         changes["latestReadyRevision"] = live.status.latestReadyRevisionName
     if live.status.traffic is not None:
         changes["traffic"] = live.status.traffic
-    ready = live.status.condition(READY)
-    if ready is not None and ready.status == TRUE:  # Before, the names lead nowhere.
+    if is_ready(live):  # Before, the names lead nowhere.
         names = {"url": live.status.url, "address": live.status.address}
         changes |= {name: value for name, value in names.items() if value is not None}
     return follow_rollout(before.replace(**changes), live)

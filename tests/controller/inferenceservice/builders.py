@@ -86,15 +86,16 @@ def knative_service(
     reason: str = "",
     message: str = "",
     generation: int = 1,
+    observed: int | None = None,
 ) -> knative.Service:
-    """A Knative Service with its status; by default its first revision serves everything."""
+    """A Knative Service with its status; by default its first revision serves everything, and nothing has changed since."""
     created = created or f"{name}-00001"
     if latest_ready is None:
         latest_ready = created if ready == "True" else ""
     said = {name: value for name, value in (("reason", reason), ("message", message)) if value}
     conditions = [{"type": type_, "status": ready, **said} for type_ in ("ConfigurationsReady", "Ready", "RoutesReady")]
     status: dict[str, Any] = {
-        "observedGeneration": generation,
+        "observedGeneration": generation if observed is None else observed,
         "conditions": conditions,
         "url": url or f"http://{name}.ns.example.com",
         "address": {"url": f"http://{name}.ns.svc.cluster.local"},

@@ -124,6 +124,26 @@ async def test_a_runtime_that_changes_changes_its_services(box: ServiceBox) -> N
         await eventually("the new image", changed)
 
 
+async def test_a_change_is_ready_only_once_knative_has_seen_it(box: ServiceBox) -> None:
+    async with box.controller():
+        await box.apply(INFERENCE_SERVICES, manifest())
+        await ready(box)
+        changed = await box.apply(INFERENCE_SERVICES, manifest({"minReplicas": 2}))
+        generation = changed["metadata"]["generation"]
+
+        async def seen() -> dict[str, str] | None:
+            status = (await box.appears(INFERENCE_SERVICES, "iris"))["status"]
+            told = {item["type"]: item["status"] for item in status["conditions"]}
+            return told if status["observedGeneration"] == generation else None
+
+        # Knative, that is this test, has said nothing since: what it said was about the first revision.
+        told = await eventually("the change is in the status", seen)
+        assert told is not None
+        assert told["Ready"] == told["PredictorReady"] == "Unknown"
+        await box.knative_says()
+        await box.has_condition("Ready", "True")
+
+
 async def test_a_child_that_is_refused_is_a_condition(box: ServiceBox) -> None:
     async with box.controller():
         broken = manifest(

@@ -130,6 +130,26 @@ def test_conditions_of_knative_are_passed_on() -> None:
     assert found["LatestDeploymentReady"] == ("Unknown", "PredictorConfigurationReady not ready")
 
 
+def test_what_knative_says_of_an_older_specification_is_not_known_of_this_one() -> None:
+    stale = knative_service(generation=2, observed=1)
+    made = plan(ready_service(), stale, virtual_service=virtual_service())
+    found = conditions(made)
+    assert found["PredictorReady"] == found["Ready"] == found["PredictorRouteReady"] == ("Unknown", "OutOfDate")
+    assert found["LatestDeploymentReady"] == ("Unknown", "PredictorConfigurationReady not ready")
+    assert found["IngressReady"] == ("True", "")
+    told = status(made)
+    assert told["url"] == "http://iris.ns.example.com"
+    assert told["components"]["predictor"]["url"] == "http://iris-predictor.ns.example.com"
+    assert told["modelStatus"]["transitionStatus"] == "InProgress"
+
+
+def test_a_failure_of_an_older_specification_is_not_this_ones() -> None:
+    stale = knative_service(ready="False", reason="RevisionFailed", generation=2, observed=1)
+    made = plan(service(), stale, pods=(pod(CRASHED),))
+    assert conditions(made)["PredictorReady"] == ("Unknown", "OutOfDate")
+    assert "lastFailureInfo" not in status(made)["modelStatus"]
+
+
 def test_the_transformers_reason_stands_over_the_predictors() -> None:
     of = service(transformer=TRANSFORMER)
     made = plan(of, knative_service(ready="Unknown"), knative_service("iris-transformer", ready="False"))
