@@ -22,8 +22,9 @@ TURN_SHARE = 4
 costs 20 µs a piece, of 240 for a small model: an iteration of the loop, and caches that are cold for every step of a
 request. With a quarter 12 of them are gone (measured 2026-11-21)."""
 ALONE_GAP_S = 20e-6
-"""What is read so soon after a piece that ran at once was waiting beside it: a client that got its answer needs longer
-for the next request (30 µs on loopback, measured 2026-11-21)."""
+"""What is read so soon after a piece that ran at once came while it ran: a client that got its answer needs longer for the
+next request (30 µs on loopback, measured 2026-11-21). Of two clients it says most of the time that they are two; of more
+than two the sockets say so themselves, however slow the machine is."""
 CROWDED_S = 0.01
 """How long nothing runs at once any more after two were seen to wait. A guess: many requests' worth."""
 TURN_S_MIN = 0.0002
@@ -48,6 +49,8 @@ class RunQueue:
         self._running_alone = False
         self._ran_alone_s = 0.0
         """When the last piece ended that ran where it was put in."""
+        self._same_look = False
+        """Whether the loop has not looked at the sockets since: what is read then was waiting beside that piece."""
         self._crowded_until_s = 0.0
         self.unread_s = 0.0
         """How long what is read now has waited in the kernel, on average: half of the turn that has just ended. 0 where
@@ -56,7 +59,7 @@ class RunQueue:
     def put(self, work: Work, read_s: float) -> None:
         """Runs it in a turn to come; at once where nobody else seems to wait. `read_s` is when it was read."""
         ready = self._ready
-        if ready or read_s - self._ran_alone_s <= ALONE_GAP_S:
+        if ready or self._same_look or read_s - self._ran_alone_s <= ALONE_GAP_S:
             self._crowded_until_s = read_s + CROWDED_S
         elif read_s > self._crowded_until_s and not self._running_alone:
             self._run_alone(work)
@@ -72,6 +75,12 @@ class RunQueue:
         finally:
             self._running_alone = False
             self._ran_alone_s = self._clock.monotonic_s()
+            self._same_look = True
+            # Called after all that this look at the sockets has found, and before the next one.
+            self._loop.call_soon(self._looks_again)
+
+    def _looks_again(self) -> None:
+        self._same_look = False
 
     def _turn(self) -> None:
         ready, now_s, took_s = self._ready, self._clock.monotonic_s, 0.0

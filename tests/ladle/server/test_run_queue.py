@@ -18,7 +18,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.now_s = START_S
-        self.turns: list[Callable[[], None]] = []
+        self.scheduled: list[Callable[[], None]] = []
         self.ran: list[str] = []
         self.queue = RunQueue(cast("asyncio.AbstractEventLoop", self), self)
 
@@ -28,13 +28,15 @@ class Machine:
     def wall_s(self) -> float:
         return self.now_s
 
-    def call_soon(self, turn: Callable[[], None]) -> None:
-        self.turns.append(turn)
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.scheduled.append(callback)
 
     def turn(self) -> list[str]:
-        """What the next turn runs."""
+        """What runs before the next look at the sockets."""
         self.ran.clear()
-        self.turns.pop(0)()
+        scheduled, self.scheduled = self.scheduled, []
+        for callback in scheduled:
+            callback()
         return self.ran.copy()
 
     def put(self, name: str, *, took_s: float, then: Callable[[], None] | None = None) -> None:
@@ -61,16 +63,27 @@ class Piece:
 def test_a_client_alone_is_answered_at_once() -> None:
     machine = Machine()
     for name in "abc":
+        machine.turn()
         machine.now_s += 2 * ALONE_GAP_S  # It had to read its answer first.
         machine.put(name, took_s=0.0001)
-    assert (machine.ran, machine.turns) == (["a", "b", "c"], [])
+        assert machine.ran == [name]
 
 
 def test_what_was_waiting_beside_it_gets_its_turn() -> None:
     machine = Machine()
     machine.put("a", took_s=0.0001)
-    machine.put("b", took_s=0.0001)  # Read in the moment in which "a" was done.
+    machine.now_s += 1000 * ALONE_GAP_S  # However long the reading took.
+    machine.put("b", took_s=0.0001)  # Read in the same look at the sockets.
     assert machine.ran == ["a"]
+    assert machine.turn() == ["b"]
+
+
+def test_what_came_while_it_ran_gets_its_turn() -> None:
+    machine = Machine()
+    machine.put("a", took_s=0.0001)
+    assert machine.turn() == []
+    machine.put("b", took_s=0.0001)  # Read in the next look, in the moment in which "a" was done.
+    assert machine.ran == []
     assert machine.turn() == ["b"]
 
 
@@ -97,7 +110,7 @@ def test_a_turn_takes_its_share_and_the_rest_counts_from_its_middle() -> None:
     machine.crowd(4 * TURN_SHARE, took_s=0.0003)
     assert machine.turn() == ["0", "1", "2", "3"]
     assert machine.queue.unread_s == pytest.approx(4 * 0.0003 / 2)
-    assert len(machine.turns) == 1, "the next turn comes after the sockets"
+    assert len(machine.scheduled) == 1, "the next turn comes after the sockets"
 
 
 def test_quick_pieces_fill_a_turn() -> None:
@@ -117,4 +130,4 @@ def test_where_nothing_is_left_nobody_can_tell_how_long_the_next_has_waited() ->
     machine.crowd(1, took_s=0.0003)
     machine.turn()
     assert machine.queue.unread_s == 0
-    assert machine.turns == []
+    assert machine.scheduled == []
