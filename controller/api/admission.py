@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from controller.base.json import JsonObject, JsonView
 
@@ -28,7 +29,14 @@ class AdmissionRequest:
     old: JsonView | None = None
     user: str = ""
     subresource: str = ""
+    others: tuple[JsonView, ...] = ()
+    """The other objects of this kind and namespace, for the kinds in `LOOKS_AT_OTHERS`; () for all others."""
 
+
+LOOKS_AT_OTHERS: Final = frozenset(
+    {("serving.kserve.io", "ServingRuntime"), ("serving.kserve.io", "ClusterServingRuntime")}
+)
+"""Groups and kinds whose admission depends on the other objects of the kind."""
 
 Admit = Callable[[AdmissionRequest], JsonObject]
 """Returns the object as it is to be stored (defaults filled in); raises `errors.Invalid` where it is refused."""

@@ -39,6 +39,8 @@ class Defaults:
     memory_limit: str = "2Gi"
     art_image_version: str = "latest"
     automount_token: bool = True
+    gpu_types: tuple[str, ...] = ()
+    """Resources that count as GPUs of a model over several nodes, beside those that KServe knows."""
 
 
 SHIPPED: Final = Defaults()

@@ -47,6 +47,14 @@ class ModelStorage(ApiModel):
     schemaPath: str | None = None
 
 
+class Confidential(ApiModel):
+    """A model that is encrypted where it is stored."""
+
+    enabled: bool = False
+    resourceId: str | None = None
+    """Where the key is: `kbs:///<repo>/<type>/<tag>` of a key broker; None leaves it to the initializer."""
+
+
 class PredictorExtension(Container):
     """A container, and where its model comes from."""
 
@@ -56,6 +64,7 @@ class PredictorExtension(Container):
     protocolVersion: str | None = None
     """v1, v2, grpc-v1 or grpc-v2."""
     storage: ModelStorage | None = None
+    confidential: Confidential | None = None
 
 
 class ModelSpec(PredictorExtension):
@@ -221,7 +230,7 @@ _COMPONENT_FIELDS: Final = frozenset(
 )
 _EXTENSION_FIELDS: Final = frozenset(
     (set(ModelSpec.model_fields) | set(ArtExplainer.model_fields)) - set(Container.model_fields)
-) | {"confidential"}
+)
 
 
 def pod_spec(component: ComponentSpec) -> PodSpec:

@@ -6,7 +6,6 @@ is the controller's to say in a condition. `admit_inference_service` is what API
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -24,11 +23,13 @@ from controller.api.defaulting import (
     normal_mode,
 )
 from controller.api.field_errors import duplicate, forbidden, invalid, not_supported, required, type_errors
-from controller.api.inferenceservice import ComponentSpec, InferenceService
+from controller.api.inferenceservice import ComponentSpec, InferenceService, PredictorSpec
 from controller.api.validation_containers import validate_implementation
+from controller.api.validation_names import NAME, validate_service_name
 from controller.api.validation_runtimes import admit_serving_runtime
 from controller.api.validation_scaling import AUTOSCALER_CLASS_ANNOTATION, AUTOSCALER_CLASSES, validate_scaling
 from controller.api.validation_storage import validate_storage
+from controller.api.validation_workers import validate_service_workers
 from controller.base.errors import FieldError, Invalid
 from controller.base.json import JsonObject
 from controller.base.names import NAME_LENGTH_MAX
@@ -42,8 +43,6 @@ __all__ = [
     "validate_inference_service",
 ]
 
-NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-"""KServe's rule for names: they become host names and Knative Services."""
 TARGET_UTILIZATION_ANNOTATION: Final = "serving.kserve.io/targetUtilizationPercentage"
 _LONGEST_SUFFIX: Final = {"predictor": "-predictor", "transformer": "-transformer", "explainer": "-explainer"}
 
@@ -62,7 +61,7 @@ def inference_service_admission(defaults: Defaults = SHIPPED) -> Admit:
             old = InferenceService.parse(default_inference_service(request.old, defaults)) if request.old else None
         except ValidationError as error:
             raise Invalid(type_errors(error)) from None
-        errors = [*validate_inference_service(service), *(_validate_change(service, old) if old else ())]
+        errors = [*validate_inference_service(service, defaults), *(_validate_change(service, old) if old else ())]
         if errors:
             raise Invalid(errors)
         return stored
@@ -74,18 +73,23 @@ admit_inference_service: Admit = inference_service_admission()
 """Admission by the settings that KServe ships."""
 
 
-def validate_inference_service(service: InferenceService) -> Iterator[FieldError]:
+def validate_inference_service(service: InferenceService, defaults: Defaults = SHIPPED) -> Iterator[FieldError]:
     """All that is wrong with a defaulted service."""
     yield from _validate_name(service)
     yield from _validate_annotations(service)
     mode = mode_of(service)
     for name, component in components(service):
         path = f"spec.{name}"
-        yield from validate_implementation(name, component, path)
-        yield from validate_storage(component, path)
+        yield from _validate_component(name, component, path)
         yield from validate_scaling(component, path, mode=mode, annotations=service.metadata.annotations)
-        yield from _validate_extension(component, path)
+    yield from validate_service_workers(service, "spec.predictor", defaults.gpu_types)
     yield from _validate_canaries(service, mode)
+
+
+def _validate_component(name: str, component: ComponentSpec, path: str) -> Iterator[FieldError]:
+    yield from validate_implementation(name, component, path)
+    yield from validate_storage(component, path)
+    yield from _validate_extension(component, path)
 
 
 def components(service: InferenceService) -> Iterator[tuple[str, ComponentSpec]]:
@@ -104,9 +108,7 @@ def mode_of(service: InferenceService) -> str:
 
 def _validate_name(service: InferenceService) -> Iterator[FieldError]:
     name = service.metadata.name
-    if not NAME.fullmatch(name):
-        rule = "must consist of lower case alphanumeric characters or '-', start with a letter and end alphanumeric"
-        yield invalid("metadata.name", name, f"{rule} ({NAME.pattern})")
+    yield from validate_service_name(name)
     predictor_name = service.spec.predictor.name
     suffixes = [_LONGEST_SUFFIX[component] for component, _ in components(service)]
     if predictor_name:
@@ -168,6 +170,9 @@ def _validate_canaries(service: InferenceService, mode: str) -> Iterator[FieldEr
     if canaries and service.spec.predictor.model is None:
         yield required("spec.predictor.model", "a service with spec.canary needs a stable model")
     yield from _validate_canary_names(canaries, service.spec.predictor.name)
+    for position, canary in enumerate(canaries):
+        stable = service.spec.predictor.minReplicas
+        yield from _validate_canary(canary, f"spec.canary[{position}].predictor", 1 if stable is None else stable)
     percents = [int(canary.get("trafficPercent") or 0) for canary in canaries]
     for position, percent in enumerate(percents):
         if not 0 <= percent <= 100:
@@ -190,6 +195,19 @@ def _validate_canary_names(canaries: Iterable[JsonObject], stable: str | None) -
         for field in ("workerSpec", "maxReplicas", "scaleTarget", "scaleMetric", "autoScaling"):
             if predictor.get(field) is not None:
                 yield forbidden(f"{path}.{field}", "a canary has a fixed number of replicas")
+
+
+def _validate_canary(canary: JsonObject, path: str, replicas_max: int) -> Iterator[FieldError]:
+    """What is wrong with a canary's predictor for itself, and against the stable one's `minReplicas`."""
+    try:
+        predictor = PredictorSpec.parse(canary.get("predictor") or {})
+    except ValidationError as error:
+        yield from (FieldError(field=f"{path}.{e.field}", message=e.message, cause=e.cause) for e in type_errors(error))
+        return
+    yield from _validate_component("predictor", predictor, path)
+    if (predictor.minReplicas or 0) > replicas_max:
+        rule = f"must be at most minReplicas of the stable predictor, which is {replicas_max}"
+        yield invalid(f"{path}.minReplicas", predictor.minReplicas, rule)
 
 
 def _validate_change(service: InferenceService, old: InferenceService) -> Iterator[FieldError]:

@@ -24,7 +24,6 @@ FORBIDDEN_ENV: Final = "PYTHONPATH"
 STORAGE_URI_ENV: Final = "STORAGE_URI"
 """Names the model of a custom container."""
 _CUSTOM_PROTOCOLS: Final = ("v1", "v2")
-_PARALLEL_ENV: Final = frozenset({"PIPELINE_PARALLEL_SIZE", "TENSOR_PARALLEL_SIZE"})
 
 
 def validate_implementation(name: str, component: ComponentSpec, path: str) -> Iterator[FieldError]:
@@ -56,8 +55,6 @@ def _validate_predictor(predictor: PredictorSpec, path: str) -> Iterator[FieldEr
         yield from _validate_model(predictor.model, f"{path}.model")
     elif predictor.containers:
         yield from _validate_custom(predictor.containers[0], f"{path}.containers[0]")
-    if predictor.workerSpec is not None:
-        yield from _validate_workers(predictor, path)
 
 
 def _validate_model(model: ModelSpec, path: str) -> Iterator[FieldError]:
@@ -115,22 +112,3 @@ def _is_quantity(value: str | float) -> bool:
         return parse_quantity(value) >= 0
     except ValueError:
         return False
-
-
-def _validate_workers(predictor: PredictorSpec, path: str) -> Iterator[FieldError]:
-    """KServe's rules for a model that is spread over several nodes."""
-    workers = predictor.workerSpec or {}
-    if len(workers.get("containers") or ()) > 1:
-        yield invalid(f"{path}.workerSpec.containers", len(workers["containers"]), "must be at most one container")
-    for name in ("pipelineParallelSize", "tensorParallelSize"):
-        size = workers.get(name)
-        if size is not None and size < 1:
-            yield invalid(f"{path}.workerSpec.{name}", size, "must be 1 or more")
-    model = predictor.model
-    if model is None:
-        return
-    for position, variable in enumerate(model.env):
-        if variable.name in _PARALLEL_ENV:
-            yield forbidden(f"{path}.model.env[{position}]", f"{variable.name} follows from workerSpec")
-    if not (model.storageUri or "").startswith(("pvc://", "oci://")):
-        yield invalid(f"{path}.model.storageUri", model.storageUri or "", "with workerSpec it must be pvc:// or oci://")

@@ -1,45 +1,70 @@
-"""Whether a ServingRuntime can be stored (spec/kserve.md 1.2). Conflicts between runtimes need the others, hence not here."""
+"""Whether a ServingRuntime can be stored: for itself, and beside the others of its scope (spec/kserve.md 1.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pydantic import ValidationError
 
-from controller.api.admission import AdmissionRequest, Operation
-from controller.api.field_errors import forbidden, invalid, required, type_errors
-from controller.api.servingruntime import ServingRuntime
+from controller.api.admission import AdmissionRequest, Admit, Operation
+from controller.api.defaulting import SHIPPED, Defaults
+from controller.api.field_errors import invalid, required, type_errors
+from controller.api.servingruntime import ServingRuntime, SupportedModelFormat
 from controller.api.validation_containers import validate_container
+from controller.api.validation_workers import validate_runtime_workers
 from controller.base.errors import FieldError, Invalid
-from controller.base.json import JsonObject
-
-_PARALLEL_ENV = frozenset({"PIPELINE_PARALLEL_SIZE", "TENSOR_PARALLEL_SIZE"})
+from controller.base.json import JsonObject, JsonView
 
 
-def admit_serving_runtime(request: AdmissionRequest) -> JsonObject:
-    """The runtime as it is to be stored, which is as it was offered; `Admit` for both kinds of runtime."""
-    if request.operation is not Operation.DELETE and not request.subresource:
+def serving_runtime_admission(defaults: Defaults = SHIPPED) -> Admit:
+    """Admission of both kinds of runtime by these settings; it stores what was offered."""
+
+    def admit(request: AdmissionRequest) -> JsonObject:
+        if request.operation is Operation.DELETE or request.subresource:
+            return dict(request.object)
         try:
             runtime = ServingRuntime.parse(request.object)
             old = ServingRuntime.parse(request.old) if request.old else None
         except ValidationError as error:
             raise Invalid(type_errors(error)) from None
-        errors = list(validate_serving_runtime(runtime, old))
-        if errors:
+        errors = list(validate_serving_runtime(runtime, old, others=_readable(request.others), defaults=defaults))
+        if errors and not runtime.metadata.deletionTimestamp:
             raise Invalid(errors)
-    return dict(request.object)
+        return dict(request.object)
+
+    return admit
 
 
-def validate_serving_runtime(runtime: ServingRuntime, old: ServingRuntime | None = None) -> Iterator[FieldError]:
-    """All that is wrong with a runtime; a disabled one may be unfinished, as in KServe."""
+admit_serving_runtime: Admit = serving_runtime_admission()
+"""Admission by the settings that KServe ships."""
+
+
+def validate_serving_runtime(
+    runtime: ServingRuntime,
+    old: ServingRuntime | None = None,
+    *,
+    others: Iterable[ServingRuntime] = (),
+    defaults: Defaults = SHIPPED,
+) -> Iterator[FieldError]:
+    """All that is wrong with a runtime beside `others` of its kind and namespace; a disabled one may be unfinished."""
     if runtime.spec.disabled:
         return
     yield from _validate_formats(runtime)
+    yield from _validate_priorities(runtime, others)
     if not runtime.spec.containers:
         yield required("spec.containers", "a runtime without a container cannot run")
     for position, container in enumerate(runtime.spec.containers):
         yield from validate_container(container, f"spec.containers[{position}]")
-    yield from _validate_workers(runtime, old)
+    yield from validate_runtime_workers(runtime, old, defaults.gpu_types)
+
+
+def _readable(manifests: Iterable[JsonView]) -> Iterator[ServingRuntime]:
+    """Those that can be read: a broken neighbour, stored before there was admission, is no reason to refuse a good runtime."""
+    for manifest in manifests:
+        try:
+            yield ServingRuntime.parse(manifest)
+        except ValidationError:
+            continue
 
 
 def _validate_formats(runtime: ServingRuntime) -> Iterator[FieldError]:
@@ -47,24 +72,42 @@ def _validate_formats(runtime: ServingRuntime) -> Iterator[FieldError]:
     for position, entry in enumerate(runtime.spec.supportedModelFormats):
         if not entry.autoSelect:
             continue
-        if entry.name in priorities and priorities[entry.name] != entry.priority:
+        first = priorities.setdefault(entry.name, entry.priority)
+        if None not in (first, entry.priority) and first != entry.priority:
             rule = f"all entries of format {entry.name} must have the same priority"
             yield invalid(f"spec.supportedModelFormats[{position}].priority", entry.priority, rule)
-        priorities.setdefault(entry.name, entry.priority)
 
 
-def _validate_workers(runtime: ServingRuntime, old: ServingRuntime | None) -> Iterator[FieldError]:
-    workers = runtime.spec.workerSpec
-    if workers is None:
-        if old is not None and old.spec.workerSpec is not None:
-            yield required("spec.workerSpec", "it cannot be removed from a runtime that had it")
-        return
-    if len(workers.get("containers") or ()) > 1:
-        yield invalid("spec.workerSpec.containers", len(workers["containers"]), "must be at most one container")
-    for name in ("pipelineParallelSize", "tensorParallelSize"):
-        size = workers.get(name)
-        if size is not None and size < 1:
-            yield invalid(f"spec.workerSpec.{name}", size, "must be 1 or more")
-    for position, container in enumerate(runtime.spec.containers):
-        if any(variable.name in _PARALLEL_ENV for variable in container.env):
-            yield forbidden(f"spec.containers[{position}].env", "the parallel sizes follow from workerSpec")
+def _validate_priorities(runtime: ServingRuntime, others: Iterable[ServingRuntime]) -> Iterator[FieldError]:
+    """Formats that another runtime serves with the same priority: which of the two is taken would be chance."""
+    for other in sorted(others, key=lambda item: item.metadata.name):
+        if not _competes(runtime, other):
+            continue
+        for position, entry in enumerate(runtime.spec.supportedModelFormats):
+            if any(_ties(entry, theirs) for theirs in other.spec.supportedModelFormats):
+                name = f"{entry.name} {entry.version}" if entry.version else entry.name
+                rule = (
+                    f"{other.kind} {other.metadata.name} has the same priority for format {name}; take another number"
+                )
+                yield invalid(f"spec.supportedModelFormats[{position}].priority", entry.priority, rule)
+
+
+def _competes(runtime: ServingRuntime, other: ServingRuntime) -> bool:
+    """Whether both could be selected for one model. As in KServe, a runtime that names no protocol competes with none."""
+    return (
+        other.metadata.name != runtime.metadata.name
+        and not other.spec.disabled
+        and other.spec.multiModel == runtime.spec.multiModel
+        and bool(set(other.spec.protocolVersions) & set(runtime.spec.protocolVersions))
+    )
+
+
+def _ties(entry: SupportedModelFormat, other: SupportedModelFormat) -> bool:
+    return (
+        entry.autoSelect
+        and other.autoSelect
+        and entry.name.lower() == other.name.lower()
+        and entry.version == other.version
+        and entry.priority is not None
+        and entry.priority == other.priority
+    )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from controller.api.field_errors import forbidden, invalid, required
 from controller.api.inferenceservice import ComponentSpec, ExplainerSpec, PredictorExtension, PredictorSpec, StorageUri
+from controller.api.validation_containers import STORAGE_URI_ENV
 from controller.base.errors import FieldError
+
+_KEY_BROKER_URI: Final = re.compile(r"kbs:///[a-zA-Z0-9_.-]+/[a-zA-Z0-9_.-]+/[a-zA-Z0-9_.-]+")
 
 
 def validate_storage(component: ComponentSpec, path: str) -> Iterator[FieldError]:
@@ -24,6 +29,9 @@ def validate_storage(component: ComponentSpec, path: str) -> Iterator[FieldError
             )
         if uri and component.storageUris:
             yield forbidden(f"{path}.storageUris", "storageUri is set as well; name all sources in storageUris")
+        yield from _validate_confidential(extension, f"{path}.{where}")
+    elif component.storageUris and any(v.name == STORAGE_URI_ENV for c in component.containers for v in c.env):
+        yield forbidden(f"{path}.storageUris", f"{STORAGE_URI_ENV} is set as well; name all sources in storageUris")
     yield from _validate_uris(component.storageUris, f"{path}.storageUris")
 
 
@@ -34,6 +42,17 @@ def _extension(component: ComponentSpec) -> tuple[PredictorExtension, str] | Non
         case ExplainerSpec(art=art) if art is not None:
             return art, "art"
     return None
+
+
+def _validate_confidential(extension: PredictorExtension, path: str) -> Iterator[FieldError]:
+    confidential, uri = extension.confidential, extension.storageUri or ""
+    if confidential is None or not confidential.enabled:
+        return
+    if not uri:
+        yield required(f"{path}.storageUri", "an encrypted model is one that is fetched")
+    resource = confidential.resourceId
+    if resource and not _KEY_BROKER_URI.fullmatch(resource):
+        yield invalid(f"{path}.confidential.resourceId", resource, "must have the form kbs:///<repo>/<type>/<tag>")
 
 
 def _validate_uris(uris: list[StorageUri], path: str) -> Iterator[FieldError]:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
+from controller.api.config_text import invalid_config, parse_defaults, section_of, strings_of
 from controller.api.core import ConfigMap
-from controller.api.defaulting import DEPLOYMENT_MODES, KNATIVE_MODE, SHIPPED, Defaults, normal_mode
-from controller.base.errors import UserError
+from controller.api.defaulting import SHIPPED, Defaults
 from controller.base.json import JsonObject
 
-CONFIG_NAME: Final = "inferenceservice-config"
 KNATIVE_CONFIG_NAMES: Final = ("config-domain", "config-features", "config-autoscaler")
 
 _ANNOTATIONS_DISALLOWED: Final = (
@@ -140,40 +137,21 @@ def parse_settings(kserve: ConfigMap | None, knative: Mapping[str, ConfigMap]) -
     """
     data = kserve.data if kserve is not None else {}
     features = _data(knative, "config-features")
-    disallowed = _section(data, "inferenceService")
+    disallowed = section_of(data, "inferenceService")
     return Settings(
-        defaults=_parse_defaults(data),
-        ingress=_parse_ingress(_section(data, "ingress")),
-        storage_initializer=_parse_storage_initializer(_section(data, "storageInitializer")),
+        defaults=parse_defaults(data),
+        ingress=_parse_ingress(section_of(data, "ingress")),
+        storage_initializer=_parse_storage_initializer(section_of(data, "storageInitializer")),
         credentials=_parse_credentials(data),
-        agent=_parse_agent(_section(data, "agent"), _section(data, "logger")),
-        art_image=str(_section(_section(data, "explainers"), "art").get("image") or Settings().art_image),
+        agent=_parse_agent(section_of(data, "agent"), section_of(data, "logger")),
+        art_image=str(section_of(section_of(data, "explainers"), "art").get("image") or Settings().art_image),
         annotations_disallowed=frozenset(
-            (*_ANNOTATIONS_DISALLOWED, *_strings(disallowed, "serviceAnnotationDisallowedList"))
+            (*_ANNOTATIONS_DISALLOWED, *strings_of(disallowed, "serviceAnnotationDisallowedList"))
         ),
-        labels_disallowed=frozenset((*_LABELS_DISALLOWED, *_strings(disallowed, "serviceLabelDisallowedList"))),
+        labels_disallowed=frozenset((*_LABELS_DISALLOWED, *strings_of(disallowed, "serviceLabelDisallowedList"))),
         knative_domains=tuple(name for name in _data(knative, "config-domain") if name != "_example"),
         init_containers_allowed=_is_enabled(features.get("kubernetes.podspec-init-containers")),
         zero_initial_scale_allowed=_data(knative, "config-autoscaler").get("allow-zero-initial-scale") == "true",
-    )
-
-
-def _parse_defaults(data: Mapping[str, str]) -> Defaults:
-    shipped = SHIPPED
-    mode = normal_mode(str(_section(data, "deploy").get("defaultDeploymentMode") or KNATIVE_MODE))
-    if mode not in DEPLOYMENT_MODES:
-        raise _invalid("deploy", f"defaultDeploymentMode = {mode}, must be one of {', '.join(DEPLOYMENT_MODES)}")
-    resource = _section(_section(data, "inferenceService"), "resource")
-    return Defaults(
-        deployment_mode=mode,
-        cpu_request=str(resource.get("cpuRequest") or shipped.cpu_request),
-        cpu_limit=str(resource.get("cpuLimit") or shipped.cpu_limit),
-        memory_request=str(resource.get("memoryRequest") or shipped.memory_request),
-        memory_limit=str(resource.get("memoryLimit") or shipped.memory_limit),
-        art_image_version=str(
-            _section(_section(data, "explainers"), "art").get("defaultImageVersion") or shipped.art_image_version
-        ),
-        automount_token=bool(_section(data, "security").get("autoMountServiceAccountToken", shipped.automount_token)),
     )
 
 
@@ -186,14 +164,14 @@ def _parse_ingress(section: JsonObject) -> IngressSettings:
         local_gateway_service=local_service,
         knative_local_gateway_service=str(section.get("knativeLocalGatewayService") or local_service),
         ingress_domain=str(section.get("ingressDomain") or shipped.ingress_domain),
-        additional_ingress_domains=_strings(section, "additionalIngressDomains"),
+        additional_ingress_domains=strings_of(section, "additionalIngressDomains"),
         url_scheme=str(section.get("urlScheme") or shipped.url_scheme),
         path_template=str(section.get("pathTemplate") or ""),
         disable_virtual_service=bool(section.get("disableIstioVirtualHost")),
         await_reconciled=bool(section.get("awaitReconciledVirtualService")),
     )
     if settings.path_template and not section.get("ingressDomain"):
-        raise _invalid("ingress", "pathTemplate needs ingressDomain, the host of the paths")
+        raise invalid_config("ingress", "pathTemplate needs ingressDomain, the host of the paths")
     return settings
 
 
@@ -222,8 +200,8 @@ def _parse_agent(section: JsonObject, logger: JsonObject) -> AgentSettings:
 
 
 def _parse_credentials(data: Mapping[str, str]) -> CredentialSettings:
-    shipped, section = CredentialSettings(), _section(data, "credentials")
-    s3, gcs, initializer = _section(section, "s3"), _section(section, "gcs"), _section(data, "storageInitializer")
+    shipped, section = CredentialSettings(), section_of(data, "credentials")
+    s3, gcs, initializer = section_of(section, "s3"), section_of(section, "gcs"), section_of(data, "storageInitializer")
     # KServe's code has other names than its shipped settings; they hold where the settings are there and say nothing.
     key_id = "awsAccessKeyID" if section else shipped.s3_access_key_id
     secret_key = "awsSecretAccessKey" if section else shipped.s3_secret_access_key
@@ -248,28 +226,6 @@ def _parse_credentials(data: Mapping[str, str]) -> CredentialSettings:
     )
 
 
-def _section(data: Mapping[str, Any], key: str) -> JsonObject:
-    """The JSON object that stands as text (in a config map) or as such (inside of one) under `key`."""
-    value = data.get(key)
-    if isinstance(value, str):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise _invalid(key, f"is no JSON: {error}") from None
-    if not value:
-        return {}
-    if not isinstance(value, dict):
-        raise _invalid(key, "must be a JSON object")
-    return value
-
-
-def _strings(section: JsonObject, key: str) -> tuple[str, ...]:
-    value = section.get(key) or ()
-    if not isinstance(value, list | tuple):
-        raise _invalid(key, "must be a list of strings")
-    return tuple(map(str, value))
-
-
 def _data(maps: Mapping[str, ConfigMap], name: str) -> Mapping[str, str]:
     found = maps.get(name)
     return found.data if found is not None else {}
@@ -278,7 +234,3 @@ def _data(maps: Mapping[str, ConfigMap], name: str) -> Mapping[str, str]:
 def _is_enabled(flag: str | None) -> bool:
     # Knative's third value, Allowed, lets the field through as well.
     return flag is not None and flag.lower() in ("enabled", "allowed")
-
-
-def _invalid(key: str, why: str) -> UserError:
-    return UserError("InvalidConfig", f"ConfigMap {CONFIG_NAME}, key {key}: {why}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.api.defaulting import KNATIVE_MODE
@@ -24,7 +24,7 @@ from controller.inferenceservice.children.pods import (
     build_model_pod,
     service_with_server_labels,
 )
-from controller.inferenceservice.children.storage import add_storage
+from controller.inferenceservice.children.storage import add_storage, confidential_variables
 from controller.inferenceservice.components import Component, ComponentKind, is_stopped
 from controller.inferenceservice.conditions import FALSE, READY, TRUE, UNKNOWN
 from controller.inferenceservice.credentials import Access, Wanted, plan_access
@@ -32,7 +32,7 @@ from controller.inferenceservice.hosts import hosts_of
 from controller.inferenceservice.model_status import failed, observe_model
 from controller.inferenceservice.runtimes import RUNTIME_UNAVAILABLE, RuntimeChoice, select_runtime
 from controller.inferenceservice.snapshot import Snapshot
-from controller.inferenceservice.sources import sources_of
+from controller.inferenceservice.sources import confidential_of, sources_of
 from controller.inferenceservice.status import (
     ComponentView,
     Ingress,
@@ -137,7 +137,8 @@ def _access(snapshot: Snapshot, component: Component) -> Access:
         settings=snapshot.settings.credentials,
         ca_bundle=snapshot.ca_bundle.config_map if snapshot.ca_bundle is not None else "",
     )
-    return plan_access(sources_of(component.spec), wanted)
+    access = plan_access(sources_of(component.spec), wanted)
+    return replace(access, env=(*access.env, *confidential_variables(confidential_of(component.spec))))
 
 
 def _knative_service(

@@ -8,6 +8,7 @@ from typing import Final
 from controller.api.inferenceservice import (
     MODEL_DIRECTORY,
     ComponentSpec,
+    Confidential,
     ExplainerSpec,
     ModelStorage,
     PredictorExtension,
@@ -57,6 +58,13 @@ def sources_of(component: ComponentSpec) -> tuple[Source, ...]:
         return (Source(uri=uri, store=extension.storage),) if uri else ()
     value = next((v.value for item in component.containers for v in item.env if v.name == STORAGE_URI_ENV), None)
     return (Source(uri=value),) if value else ()
+
+
+def confidential_of(component: ComponentSpec) -> Confidential | None:
+    """What is said of an encrypted model; None for one that is not."""
+    extension = _extension(component)
+    confidential = extension.confidential if extension is not None else None
+    return confidential if confidential is not None and confidential.enabled else None
 
 
 def _extension(component: ComponentSpec) -> PredictorExtension | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from controller.api import knative
+from controller.api.config_text import CONFIG_NAME
 from controller.api.core import ConfigMap, Pod
 from controller.api.inferenceservice import KIND
 from controller.api.istio import VirtualService
@@ -21,7 +22,7 @@ from controller.base.errors import UserError
 from controller.base.json import JsonView
 from controller.base.names import ISVC_LABEL
 from controller.inferenceservice.ca_bundle import COPY_NAME, CaBundle, ca_bundle_for
-from controller.inferenceservice.config import CONFIG_NAME, KNATIVE_CONFIG_NAMES, Settings, parse_settings
+from controller.inferenceservice.config import KNATIVE_CONFIG_NAMES, Settings, parse_settings
 from controller.inferenceservice.snapshot import Snapshot, parse_service
 from controller.kube.client import KubeClient
 from controller.kube.informer import Change, ChangeKind, Informer

@@ -76,12 +76,15 @@ CLUSTER_SERVING_RUNTIMES = ResourceType(
 CLUSTER_STORAGE_CONTAINERS = ResourceType(
     "serving.kserve.io", "v1alpha1", "clusterstoragecontainers", "ClusterStorageContainer", namespaced=False
 )
+INFERENCE_GRAPHS = ResourceType("serving.kserve.io", "v1alpha1", "inferencegraphs", "InferenceGraph")
+TRAINED_MODELS = ResourceType("serving.kserve.io", "v1alpha1", "trainedmodels", "TrainedModel")
 
 KNOWN: tuple[ResourceType, ...] = (
     PODS, SERVICES, ENDPOINTS, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, EVENTS, NAMESPACES, NODES, LEASES, DEPLOYMENTS, CRDS,
     KNATIVE_SERVICES, CONFIGURATIONS, REVISIONS, ROUTES, POD_AUTOSCALERS, SERVERLESS_SERVICES, VIRTUAL_SERVICES, GATEWAYS,
     DESTINATION_RULES,
     INFERENCE_SERVICES, SERVING_RUNTIMES, CLUSTER_SERVING_RUNTIMES, CLUSTER_STORAGE_CONTAINERS,
+    INFERENCE_GRAPHS, TRAINED_MODELS,
 )  # fmt: skip
 """Every kind that a part of Ladle reads or writes."""
 

@@ -52,15 +52,24 @@ def validate(
     namespace: NamespaceOption = "default",
     old: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--old", help="The stored object that this one would replace"),
+        typer.Option("--old", help="The stored object that the one of its kind and name would replace"),
+    ] = None,
+    existing: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--with", help="Objects that exist already: settings, runtimes, and what these would replace"),
     ] = None,
     defaults: Annotated[bool, typer.Option("--defaults", help="Print the objects as they would be stored")] = False,
 ) -> None:
     """Say what admission would say, a line for each object; exit code 1 where one is refused."""
-    from controller.inferenceservice.offline import validate as validate_offline
+    from controller.base.errors import UserError
+    from controller.inferenceservice.offline_admission import validate as validate_offline
 
-    stored = next(iter(read_objects([old])), None) if old else None
-    verdicts = list(validate_offline(read_given(filename), old=stored, namespace=namespace))
+    objects, world = read_given(filename), read_objects(existing or [])
+    stored = _stored(old, objects) if old else None
+    try:
+        verdicts = list(validate_offline(objects, existing=world, old=stored, namespace=namespace))
+    except UserError as error:
+        raise fail(str(error)) from None
     if defaults:
         sys.stdout.write(
             yaml.safe_dump_all([v.defaulted for v in verdicts if v.defaulted is not None], sort_keys=False)
@@ -69,6 +78,23 @@ def validate(
         (sys.stderr if defaults else sys.stdout).write(f"{verdict}\n")
     if any(verdict.errors for verdict in verdicts):
         raise typer.Exit(1)
+
+
+def _stored(path: Path, objects: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The one object of `path`, which one of `objects` would replace."""
+    stored = read_objects([path])
+    if len(stored) != 1:
+        raise fail(f"--old {path}: must hold one object, the stored one; it holds {len(stored)}")
+    wanted = _identity(stored[0])
+    if all(_identity(item) != wanted for item in objects):
+        raise fail(
+            f"--old {path}: it is {wanted}, which none of these would replace: {', '.join(map(_identity, objects))}"
+        )
+    return stored[0]
+
+
+def _identity(item: dict[str, Any]) -> str:
+    return f"{item['kind']}/{(item.get('metadata') or {}).get('name')}"
 
 
 def read_given(paths: list[Path]) -> list[dict[str, Any]]:

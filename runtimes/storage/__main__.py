@@ -24,6 +24,12 @@ def main(argv: Sequence[str]) -> int:
     if not argv or len(argv) % 2:
         write_last_words("usage: python -m runtimes.storage SOURCE DESTINATION [SOURCE DESTINATION ...]")
         return 2
+    if os.environ.get("CONFIDENTIAL_ENABLED") == "true":
+        write_last_words(
+            "the model is encrypted (confidential.enabled), and this initializer cannot decrypt; name one that can in a "
+            "ClusterStorageContainer, or leave confidential out"
+        )
+        return 1
     with _trusting():
         return _fetch_all(list(zip(argv[::2], argv[1::2], strict=True)))
 

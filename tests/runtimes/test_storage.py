@@ -383,6 +383,15 @@ class TestCommand:
         assert "file:///does/not/exist" in (tmp_path / "last-words").read_text()
         assert "file:///does/not/exist" in capsys.readouterr().err
 
+    def test_an_encrypted_model_is_not_taken_for_a_plain_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "model").write_text("ciphertext")
+        monkeypatch.setenv("CONFIDENTIAL_ENABLED", "true")
+        assert main([str(tmp_path / "model"), str(tmp_path / "out")]) == 1
+        assert "confidential.enabled" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
     def test_several_pairs_are_fetched(self, tmp_path: Path) -> None:
         for name in "ab":
             (tmp_path / name).write_text(name)

@@ -26,6 +26,7 @@ from controller.api.inferenceservice import (
     MODEL_CONTAINER,
     MODEL_DIRECTORY,
     TRANSFORMER_CONTAINER,
+    Confidential,
 )
 from controller.api.servingruntime import ClusterStorageContainer
 from controller.api.validation_containers import STORAGE_URI_ENV
@@ -72,6 +73,15 @@ def add_storage(
     for position, claim in enumerate(claims):
         pod = _with_claim(pod, claim, position, read_only=read_only)
     return _with_local_uri(pod, sources[0].mount_path)
+
+
+def confidential_variables(confidential: Confidential | None) -> tuple[EnvVar, ...]:
+    """What tells an initializer that the model is encrypted, and where its key is; in KServe's names."""
+    if confidential is None:
+        return ()
+    enabled = EnvVar(name="CONFIDENTIAL_ENABLED", value="true")
+    resource = confidential.resourceId
+    return (enabled, EnvVar(name="CONFIDENTIAL_RESOURCE_ID", value=resource)) if resource else (enabled,)
 
 
 def _storage_container(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from controller.api.admission import AdmissionRequest, Operation
+from controller.api.admission import LOOKS_AT_OTHERS, AdmissionRequest, Operation
 from controller.base.clock import Clock, rfc3339
 from controller.base.errors import FieldError, Invalid, UserError
 from controller.base.json import JsonObject, JsonView
@@ -206,6 +206,7 @@ class Writer:
         admit = self._admissions.of(resource.group, resource.kind)
         if admit is None:
             return value
+        others = self._others(target, value) if (resource.group, resource.kind) in LOOKS_AT_OTHERS else ()
         request = AdmissionRequest(
             operation=Operation.CREATE if old is None else Operation.UPDATE,
             group=resource.group,
@@ -216,6 +217,7 @@ class Writer:
             old=old,
             user=user,
             subresource=target.subresource,
+            others=others,
         )
         try:
             return admit(request)
@@ -223,6 +225,11 @@ class Writer:
             raise invalid(resource.kind, resource.group, request.name, error.errors) from error
         except UserError as error:
             raise bad_request(error.message) from error
+
+    def _others(self, target: Target, value: JsonView) -> tuple[JsonView, ...]:
+        records = self._store.select(target.resource.key, target.namespace)
+        name = value["metadata"].get("name")
+        return tuple(orjson.loads(record.data) for record in records if record.key.name != name)
 
     def _validate(self, target: Target, value: JsonView, old: JsonView | None) -> None:
         resource, metadata = target.resource, value["metadata"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.api.admission import AdmissionRequest, Operation
-from controller.api.validation import admit_inference_service, admit_serving_runtime
+from controller.api.validation import admit_inference_service
 from controller.base.errors import Invalid
 
 GOLDEN = Path(__file__).parents[3] / "../shared/golden/kserve/admission.yaml"
@@ -43,9 +43,8 @@ def request(offered: dict[str, Any], old: dict[str, Any] | None = None, **rest: 
 
 def refused(offered: dict[str, Any], old: dict[str, Any] | None = None) -> dict[str, str]:
     """The fields that are wrong, with their messages."""
-    admit = admit_inference_service if offered["kind"] == "InferenceService" else admit_serving_runtime
     try:
-        admit(request(offered, old))
+        admit_inference_service(request(offered, old))
     except Invalid as error:
         return {item.field: item.message for item in error.errors}
     return {}
@@ -103,8 +102,6 @@ def test_annotations_with_words_that_nobody_knows_are_refused(annotation: str, v
         ({"batcher": {"maxBatchSize": -8}}, "batcher.maxBatchSize"),
         ({"logger": {}}, "logger.mode"),
         ({"logger": {"mode": "all", "storage": {"path": "p", "key": "k"}}}, "logger.storage.parameters"),
-        ({"workerSpec": {"containers": [{}, {}]}}, "workerSpec.containers"),
-        ({"workerSpec": {"tensorParallelSize": 0}}, "workerSpec.tensorParallelSize"),
         ({"name": "Blue"}, "name"),
         ({"sklearn": {}, "xgboost": {}, "model": None}, ""),
         ({"model": None}, "model"),
@@ -204,14 +201,18 @@ def test_mount_paths_of_several_sources_must_fit_together(uris: list[dict[str, s
 
 def test_one_source_or_several_but_not_both() -> None:
     assert "spec.predictor.storageUris" in predictor(storageUris=[{"uri": "gs://a"}])
+    custom = {**SIDE, "env": [{"name": "STORAGE_URI", "value": "gs://a"}]}
+    assert "spec.predictor.storageUris" in predictor(model=None, containers=[custom], storageUris=[{"uri": "gs://a"}])
 
 
-def test_a_model_over_nodes_comes_from_a_volume() -> None:
-    assert "spec.predictor.model.storageUri" in predictor(workerSpec={})
-    claim = {"modelFormat": {"name": "a"}, "storageUri": "pvc://c"}
-    assert not predictor(workerSpec={"pipelineParallelSize": 2}, model=claim)
-    env = [{"name": "TENSOR_PARALLEL_SIZE", "value": "2"}]
-    assert "spec.predictor.model.env[0]" in predictor(workerSpec={}, model={**claim, "env": env})
+def test_an_encrypted_model_is_fetched_and_names_its_key_in_full() -> None:
+    enabled = {"enabled": True}
+    assert not model(confidential=enabled)
+    assert not model(confidential={**enabled, "resourceId": "kbs:///repo/type/tag-1.0"})
+    assert "storageUri" in predictor(model={"modelFormat": {"name": "a"}, "confidential": enabled}).popitem()[0]
+    for wrong in ("kbs://host/a/b/c", "kbs:///a/b", "kbs:///a/b/c/d", "kbs:///a/b/c?x=1"):
+        assert list(model(confidential={**enabled, "resourceId": wrong})) == ["confidential.resourceId"], wrong
+        assert not model(confidential={"enabled": False, "resourceId": wrong})
 
 
 @pytest.mark.parametrize(
@@ -271,6 +272,10 @@ def canary(name: str | None = "b", percent: int = 10, **fields: Any) -> dict[str
         ([canary(None)], "spec.canary[0].predictor.name"),
         ([canary(), canary()], "spec.canary[1].predictor.name"),
         ([canary(maxReplicas=3)], "spec.canary[0].predictor.maxReplicas"),
+        ([canary(workerSpec={})], "spec.canary[0].predictor.workerSpec"),
+        ([canary(minReplicas=2)], "spec.canary[0].predictor.minReplicas"),
+        ([canary(model=None)], "spec.canary[0].predictor.model"),
+        ([canary(timeout=-1)], "spec.canary[0].predictor.timeout"),
         ([canary(percent=101)], "spec.canary[0].trafficPercent"),
         ([canary(percent=60), canary("c", 60)], "spec.canary"),
     ],
@@ -310,39 +315,3 @@ def test_status_and_deletions_are_not_judged() -> None:
 
 def test_a_wrong_type_is_named() -> None:
     assert "spec.predictor.model.args" in predictor(model={**MODEL, "args": "x"})
-
-
-def rt(**spec: Any) -> dict[str, Any]:
-    formats = [{"name": "a", "version": "1", "autoSelect": True, "priority": 1}]
-    return {
-        "kind": "ServingRuntime",
-        "metadata": {"name": "rt"},
-        "spec": {"supportedModelFormats": formats, "containers": [SIDE], **spec},
-    }
-
-
-@pytest.mark.parametrize(
-    ("spec", "wrong"),
-    [
-        ({"containers": []}, "spec.containers"),
-        ({"containers": [{**SIDE, "env": [{"name": "PYTHONPATH"}]}]}, "spec.containers[0].env[0]"),
-        ({"workerSpec": {"containers": [{}, {}]}}, "spec.workerSpec.containers"),
-        ({"workerSpec": {"pipelineParallelSize": 0}}, "spec.workerSpec.pipelineParallelSize"),
-        (
-            {"workerSpec": {}, "containers": [{**SIDE, "env": [{"name": "TENSOR_PARALLEL_SIZE"}]}]},
-            "spec.containers[0].env",
-        ),
-        (
-            {"supportedModelFormats": [{"name": "a", "autoSelect": True, "priority": p} for p in (1, 2)]},
-            "spec.supportedModelFormats[1].priority",
-        ),
-    ],
-)
-def test_what_is_wrong_with_a_runtime_is_named(spec: dict[str, Any], wrong: str) -> None:
-    assert list(refused(rt(**spec))) == [wrong]
-    assert not refused(rt(**spec, disabled=True))
-
-
-def test_a_runtime_over_nodes_stays_one() -> None:
-    assert "spec.workerSpec" in refused(rt(), old=rt(workerSpec={}))
-    assert not refused(rt(workerSpec={}), old=rt(workerSpec={}))

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from controller.base.errors import UserError
-from controller.inferenceservice.offline import render, validate
+from controller.inferenceservice.offline import render
+from controller.inferenceservice.offline_admission import validate
 from tests.controller.inferenceservice.builders import SHARED
 
 Objects = list[dict[str, Any]]

@@ -9,7 +9,8 @@ import jsonschema_rs
 import pytest
 
 from controller.base.errors import Invalid, UserError
-from controller.inferenceservice.offline import render, validate
+from controller.inferenceservice.offline import render
+from controller.inferenceservice.offline_admission import validate
 from tests.controller.inferenceservice.builders import ROOT, knative_service, manifest, runtime, virtual_service
 
 CONFIG = {

@@ -45,6 +45,16 @@ def test_the_initializer_is_configured() -> None:
     assert initializer["resources"]["limits"] == {"cpu": "1", "memory": "4Gi"}
 
 
+def test_the_initializer_is_told_that_a_model_is_encrypted_and_where_its_key_is() -> None:
+    confidential = {"enabled": True, "resourceId": "kbs:///repo/type/tag"}
+    (initializer,) = pod_of({"model": {**model(URI)["model"], "confidential": confidential}})["initContainers"]
+    variables = {item["name"]: item["value"] for item in initializer["env"]}
+    assert variables["CONFIDENTIAL_ENABLED"] == "true"
+    assert variables["CONFIDENTIAL_RESOURCE_ID"] == "kbs:///repo/type/tag"
+    (plain,) = pod_of({"model": {**model(URI)["model"], "confidential": {"enabled": False}}})["initContainers"]
+    assert "CONFIDENTIAL_ENABLED" not in [item["name"] for item in plain["env"]]
+
+
 def test_a_model_can_be_mounted_for_writing() -> None:
     pod = pod_of(meta={"annotations": {"storage.kserve.io/readonly": "false"}})
     assert mounts(pod) == [{"name": "kserve-provision-location", "mountPath": "/mnt/models"}]
