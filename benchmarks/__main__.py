@@ -17,7 +17,7 @@ BENCHMARKS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "control-plane": lambda _: control_plane.main(),
     "start": lambda _: start.main(),
     "cold_start": lambda arguments: cold_start.main(count=arguments.count),
-    "revisions": lambda _: revisions.main(),
+    "revisions": lambda arguments: revisions.main(sizes=[int(size) for size in arguments.sizes.split(",")]),
 }
 
 
@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; all without one")
     parser.add_argument("--quick", action="store_true", help="serving: short slices, one round")
     parser.add_argument("--count", type=int, default=cold_start.COUNT, help="cold_start: requests to each runtime")
+    sizes = ",".join(map(str, revisions.SIZES))
+    parser.add_argument("--sizes", default=sizes, metavar="N,N,...", help="revisions: how many to register")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in BENCHMARKS]
     if unknown:

@@ -21,8 +21,10 @@ from sklearn.svm import SVC
 
 from benchmarks import load, machine
 from ladle.sdk.client import Client
+from onebox.components import read_components
 from onebox.node.template import TEMPLATE_VARIABLE
-from onebox.processes import COMPONENT_VARIABLE, processes_of
+from onebox.processes import processes_of
+from onebox.supervisor import supervisor_pid
 from tests.e2e.box import Box, start_box
 from tests.e2e.manifests import INSTANCES, isvc
 from tests.waiting import wait_for
@@ -33,6 +35,8 @@ REFERENCE_REST_WRITES_PER_S = 10.0
 REFERENCE_REST_CORES = 0.23
 REFERENCE_MEMORY_MB: Mapping[int, float] = {1: 1900.0, 100: 2300.0}
 """All from the project's design, section 7: the same kind of machine, 2 cores."""
+MEMORY_BUDGET_MB: Mapping[int, float] = {1: 350.0, 100: 600.0}
+MODEL_TEMPLATE = "model template"
 REST_S = 15.0
 COLD_STARTS = 20
 LOAD_S = 5.0
@@ -102,14 +106,16 @@ def _is_ready(item: Mapping[str, Any]) -> bool:
 
 
 def _control_plane(box: Box) -> dict[int, str]:
-    """Every process that is not a pod, by name: components, the supervisor, fork templates."""
-    found = {}
+    """Every process that is not a pod, by name: components, the supervisor, the templates of model servers."""
+    found = {supervisor_pid(box.home) or 0: "supervisor"}
+    for component in read_components(box.home):
+        process = box.component(component.name)
+        assert process is not None, f"{component.name} does not run"
+        found[process.pid] = component.name
     pods = {process.pid for process in box.containers().values()}
     for process, environment in processes_of(box.home.root):
-        if process.pid in pods:
-            continue
-        name = environment.get(COMPONENT_VARIABLE, "supervisor")
-        found[process.pid] = "template" if TEMPLATE_VARIABLE in environment else name
+        if process.pid not in pods and process.pid not in found:
+            found[process.pid] = MODEL_TEMPLATE if TEMPLATE_VARIABLE in environment else "spare"
     return found
 
 
@@ -118,11 +124,12 @@ def _memory(box: Box, *, services: int) -> None:
     print(f"memory with {services} service(s), MiB resident / proportional:")
     for name, (resident, proportional) in sorted(rows.items()):
         print(f"  {name:<22} {resident:6.0f} {proportional:6.0f}")
-    resident = sum(row[0] for row in rows.values())
-    templates = sum(row[0] for name, row in rows.items() if name.startswith("template"))
-    reference = REFERENCE_MEMORY_MB[services]
+    templates = sum(row[1] for name, row in rows.items() if name.startswith(MODEL_TEMPLATE))
+    plane = sum(row[1] for row in rows.values()) - templates
+    reference, budget = REFERENCE_MEMORY_MB[services], MEMORY_BUDGET_MB[services]
     print(
-        f"  all {resident:.0f}, of which templates {templates:.0f}; reference {reference:.0f}, ratio {resident / reference:.2f}"
+        f"  control plane {plane:.0f} proportional (budget {budget:.0f}; reference {reference:.0f} resident, ratio "
+        f"{plane / reference:.2f}); templates of model servers {templates:.0f} beside it"
     )
 
 

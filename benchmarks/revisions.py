@@ -1,18 +1,21 @@
 """What a onebox costs with 10, 100 and 1,000 revisions registered, of which up to 50 are active.
 
-`python -m benchmarks revisions`. Active ones are InferenceServices of scikit-learn with one pod, each asked about once a second
-through the gateway; the others are Knative Services with min-scale and initial-scale 0, which never had a pod. Everything but
+`python -m benchmarks revisions [--sizes 10,100,1000]`. Active ones are InferenceServices of scikit-learn with one pod, each
+asked about once a second through the gateway; a few more are at zero and are woken, to see what a first request takes
+among so many; the others are Knative Services with min-scale and initial-scale 0, which never had a pod. Everything but
 proportional memory is read from the page of metrics, as Prometheus would.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import statistics
 import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,21 +24,32 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.machine import memory
 from benchmarks.start import CASES
 from ladle.sdk.client import Client
+from onebox.supervisor import supervisor_pid
 from tests.e2e.box import Box, start_box
 from tests.e2e.manifests import isvc
 from tests.waiting import wait_for
 
 SIZES = (10, 100, 1000)
 ACTIVE_MAX = 50
-MEASURED_S = 30.0
+ASLEEP = 3
+"""Services that are woken at each size."""
+MEASURED_S = 20.0
 TICK_BUDGET_MS = 200
+COMPONENTS = ("template", "apiserver", "engine", "envoy", "controller", "node", "activator")
+REGISTERED_TIMEOUT_S = 600
+_LOOK_S = 0.5
+"""How often the list of services is read to see whether all are ready: it is megabytes."""
 _SENDERS = 8
 _AT_ONCE = 8
 BODY = json.dumps({"instances": [[0.1, 0.2, 0.3, 0.4]]}).encode()
+WINDOW = {"autoscaling.knative.dev/window": "6s"}
 _AUTOSCALER = "/api/v1/namespaces/knative-serving/configmaps/config-autoscaler"
 _SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
+
+Row = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +66,7 @@ class Page:
         return sum(value for (found, has), value in self.samples.items() if found == name and wanted <= set(has))
 
 
-def main() -> None:
+def main(*, sizes: Sequence[int] = SIZES) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         model.mkdir()
@@ -61,18 +75,45 @@ def main() -> None:
         try:
             allowed = {"data": {"allow-zero-initial-scale": "true"}}
             box.client.request("PATCH", _AUTOSCALER, allowed, content_type="application/merge-patch+json")
-            rows, active, registered = [], 0, 0
-            for size in SIZES:
+            for name in _sleepers():
+                box.client.apply(isvc(name, model.as_uri(), annotations=WINDOW, minReplicas=0))
+            rows, active, idle = [], 0, 0
+            for size in sizes:
                 wanted = min(ACTIVE_MAX, size // 2)
-                began_s = time.perf_counter()
-                _activate(box.client, model, range(active, wanted))
-                _register(box.client, range(registered, size - wanted))
-                active, registered = wanted, size - wanted
-                _wait_registered(box, registered)
-                rows.append({"registered in, s": f"{time.perf_counter() - began_s:.0f}", **_measure(box, active)})
+                numbers = range(idle, size - wanted - ASLEEP)
+                rows.append(_grow(box, model, range(active, wanted), numbers))
+                active, idle = wanted, numbers.stop
+                rows[-1] |= {**_measure(box, active), **_wake(box)}
+                _print(rows)
         finally:
             box.ladle("down")
-    _print(rows)
+
+
+def _sleepers() -> list[str]:
+    return [f"asleep-{number}" for number in range(ASLEEP)]
+
+
+def _grow(box: Box, model: Path, active: range, idle: range) -> Row:
+    """Registers more, and says what one of those that never had a pod took."""
+    _activate(box.client, model, active)
+    before, revision, began_s = _scrape(box), _revision(box.client), time.perf_counter()
+    _register(box.client, idle)
+    created_s = time.perf_counter() - began_s
+    _wait_registered(box, idle.stop)
+    took_s = time.perf_counter() - began_s
+    after, writes = _scrape(box), _revision(box.client) - revision
+
+    def cpu_ms(component: str) -> float:
+        name = "ladle_component_cpu_seconds_total"
+        return 1e3 * (after.sum(name, component=component) - before.sum(name, component=component)) / len(idle)
+
+    shares = ", ".join(f"{name} {cpu_ms(name):.0f}" for name in ("apiserver", "engine", "envoy"))
+    return {
+        "registered at once": str(len(idle)),
+        "until the last was created / Ready, s": f"{created_s:.1f} / {took_s:.1f}",
+        "API writes for each": f"{writes / len(idle):.0f}",
+        "processor for each, ms": shares,
+    }
 
 
 def _activate(client: Client, model: Path, numbers: range) -> None:
@@ -107,19 +148,27 @@ def _idle_service(name: str) -> dict[str, Any]:
 
 
 def _wait_registered(box: Box, count: int) -> None:
-    def ready() -> bool:
-        items = box.client.request("GET", _SERVICES)["items"]
-        idle = [item for item in items if item["metadata"]["name"].startswith("idle-")]
-        return len(idle) == count and all(map(_is_ready, idle))
+    deadline_s = time.perf_counter() + REGISTERED_TIMEOUT_S
+    while (ready := _registered(box)) < count:
+        if time.perf_counter() > deadline_s:
+            raise TimeoutError(f"{ready} of {count} idle services were ready after {REGISTERED_TIMEOUT_S} s")
+        time.sleep(_LOOK_S)
 
-    wait_for(f"{count} idle services ready", ready, timeout_s=900)
+
+def _registered(box: Box) -> int:
+    items = box.client.request("GET", _SERVICES)["items"]
+    return sum(item["metadata"]["name"].startswith("idle-") and _is_ready(item) for item in items)
 
 
 def _is_ready(item: Mapping[str, Any]) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", ()))
 
 
-def _measure(box: Box, active: int) -> dict[str, str]:
+def _revision(client: Client) -> int:
+    return int(client.request("GET", "/api/v1/namespaces?limit=1")["metadata"]["resourceVersion"])
+
+
+def _measure(box: Box, active: int) -> Row:
     with _asking(box.client, active):
         before = _scrape(box)
         time.sleep(MEASURED_S)
@@ -137,13 +186,40 @@ def _measure(box: Box, active: int) -> dict[str, str]:
         "API requests/s, watches apart": f"{rate('apiserver_request_duration_seconds_count'):.1f}",
         "page of metrics": f"{after.size_bytes / 2**20:.2f} MiB in {1e3 * after.took_s:.0f} ms",
     }
-    for component in ("apiserver", "engine", "envoy", "controller", "node", "activator"):
+    shares = {component: _proportional_mib(box, component) for component in (*COMPONENTS, "supervisor")}
+    for component in COMPONENTS:
         cores = rate("ladle_component_cpu_seconds_total", component=component)
-        mib = after.sum("ladle_component_resident_memory_bytes", component=component) / 2**20
-        row[f"{component}: cores, MiB"] = f"{cores:.3f}, {mib:.0f}"
+        row[f"{component}: cores, MiB"] = f"{cores:.3f}, {shares[component]:.0f}"
     cores = rate("ladle_component_cpu_seconds_total")
-    row["all: cores, MiB"] = f"{cores:.3f}, {after.sum('ladle_component_resident_memory_bytes') / 2**20:.0f}"
+    row["control plane: cores, MiB"] = f"{cores:.3f}, {sum(shares.values()):.0f}"
+    row["load of the machine"] = f"{os.getloadavg()[0]:.1f}"
     return row
+
+
+def _proportional_mib(box: Box, component: str) -> float:
+    if component == "supervisor":
+        return memory(supervisor_pid(box.home) or 0)[1]
+    process = box.component(component)
+    return memory(process.pid)[1] if process else 0.0
+
+
+def _wake(box: Box) -> Row:
+    """What the first request to a service without pods takes among all the others."""
+    took_ms = []
+    for name in _sleepers():
+        service = box.client.wait_ready(name, timeout_s=300)
+        wait_for(f"no pod of {name}", lambda name=name: not _pods(box.client, name), timeout_s=300)  # type: ignore[misc]
+        began_s = time.perf_counter()
+        answer = box.client.send(service, f"/v1/models/{name}:predict", BODY)
+        took_ms.append(1e3 * (time.perf_counter() - began_s))
+        assert answer.status == 200, answer
+    return {"first request from zero, ms: median / slowest": f"{statistics.median(took_ms):.0f} / {max(took_ms):.0f}"}
+
+
+def _pods(client: Client, name: str) -> list[Any]:
+    selector = f"serving.kserve.io/inferenceservice%3D{name}"
+    items: list[Any] = client.request("GET", f"/api/v1/namespaces/default/pods?labelSelector={selector}")["items"]
+    return items
 
 
 def _revisions(page: Page) -> set[tuple[tuple[str, str], ...]]:
@@ -186,9 +262,10 @@ def _asking(client: Client, active: int) -> Iterator[None]:
             thread.join()
 
 
-def _print(rows: list[dict[str, str]]) -> None:
+def _print(rows: Sequence[Row]) -> None:
     print("| revisions / active | " + " | ".join(row["revisions / active"] for row in rows) + " |")
     print("|---" * (len(rows) + 1) + "|")
     for name in rows[0]:
         if name != "revisions / active":
             print(f"| {name} | " + " | ".join(row[name] for row in rows) + " |")
+    print(flush=True)

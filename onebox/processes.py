@@ -59,6 +59,18 @@ def _start_ticks(pid: int) -> int | None:
     return None if fields[_STATE_FIELD] in (b"Z", b"X") else int(fields[_START_TIME_FIELD])
 
 
+def proportional_memory_bytes(pid: int) -> int:
+    """The memory of a process, where a page that n processes share counts as 1/n of it; 0 where it is gone.
+
+    Components share what they were forked with: their resident memory added up would count that once for each.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
 def command_of(pid: int) -> tuple[str, ...]:
     """The command line of a process; empty where it is gone or a zombie."""
     try:

@@ -25,7 +25,7 @@ from onebox.home import Home, OneboxSettings, write_atomically
 from onebox.istio.bootstrap import write_bootstrap
 from onebox.node.reap import kill_all
 from onebox.ports import check_ports, scatter_internal_ports
-from onebox.processes import HOME_VARIABLE, end, identify, processes_of
+from onebox.processes import HOME_VARIABLE, end, identify, processes_of, proportional_memory_bytes
 from onebox.settled import REVISION_SELECTOR, settled
 from onebox.supervisor import read_record, supervisor_pid
 
@@ -44,6 +44,7 @@ class ComponentStatus:
     pid: int | None
     restarts: int
     memory_bytes: int
+    """With a page that n processes share counted as 1/n of it."""
 
 
 def prepare(home: Home, *, api_port: int | None, gateway_port: int | None) -> OneboxSettings:
@@ -192,7 +193,9 @@ def component_statuses(home: Home) -> tuple[ComponentStatus, ...]:
     """How each component of this home is, supervisor first."""
     pid = supervisor_pid(home)
     rows = [
-        ComponentStatus(name="supervisor", purpose="restarts the others", pid=pid, restarts=0, memory_bytes=_rss(pid))
+        ComponentStatus(
+            name="supervisor", purpose="restarts the others", pid=pid, restarts=0, memory_bytes=_memory(pid)
+        )
     ]
     for component in read_components(home):
         recorded = read_record(home, component.name)
@@ -200,17 +203,15 @@ def component_statuses(home: Home) -> tuple[ComponentStatus, ...]:
         restarts = recorded[1] if recorded else 0
         rows.append(
             ComponentStatus(
-                name=component.name, purpose=component.purpose, pid=alive, restarts=restarts, memory_bytes=_rss(alive)
+                name=component.name,
+                purpose=component.purpose,
+                pid=alive,
+                restarts=restarts,
+                memory_bytes=_memory(alive),
             )
         )
     return tuple(rows)
 
 
-def _rss(pid: int | None) -> int:
-    if pid is None:
-        return 0
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _memory(pid: int | None) -> int:
+    return 0 if pid is None else proportional_memory_bytes(pid)

@@ -9,6 +9,7 @@ from pathlib import Path
 from controller.base.exposition import Family, render_labels
 from onebox.components import read_components
 from onebox.home import Home
+from onebox.processes import proportional_memory_bytes
 from onebox.supervisor import read_record
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -20,6 +21,9 @@ _STAT_UTIME, _STAT_STIME, _STAT_RSS = 11, 12, 21
 def read_processes(home: Home) -> Iterable[Family]:
     """The families of the components that run. Reads a few small files."""
     memory = Family("ladle_component_resident_memory_bytes", "gauge", "Resident memory of a component")
+    share = Family(
+        "ladle_component_proportional_memory_bytes", "gauge", "Memory of a component, shared pages by their share"
+    )
     cpu = Family("ladle_component_cpu_seconds_total", "counter", "Processor time, user and system, of a component")
     restarts = Family("ladle_component_restarts_total", "counter", "How often the supervisor restarted a component")
     for component in read_components(home):
@@ -35,4 +39,5 @@ def read_processes(home: Home) -> Iterable[Family]:
             continue
         cpu.add(labels, (int(fields[_STAT_UTIME]) + int(fields[_STAT_STIME])) / _TICKS_PER_S)
         memory.add(labels, int(fields[_STAT_RSS]) * _PAGE_BYTES)
-    return memory, cpu, restarts
+        share.add(labels, proportional_memory_bytes(process.pid))
+    return memory, share, cpu, restarts

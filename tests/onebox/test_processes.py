@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from onebox.processes import HOME_VARIABLE, ProcessId, command_of, end, identify, processes_of, wait_for_exit
+from onebox.processes import (
+    HOME_VARIABLE,
+    ProcessId,
+    command_of,
+    end,
+    identify,
+    processes_of,
+    proportional_memory_bytes,
+    wait_for_exit,
+)
 from tests.waiting import wait_for
 
 SLEEP = (sys.executable, "-c", "import sys; sys.stdin.read()")
@@ -54,6 +63,12 @@ def test_processes_are_found_by_their_home(child: subprocess.Popen[bytes], tmp_p
 
 def test_the_command_of_a_process_is_what_it_was_started_with(child: subprocess.Popen[bytes]) -> None:
     assert command_of(child.pid) == SLEEP
+
+
+def test_memory_of_a_process_is_at_most_what_it_has_resident(child: subprocess.Popen[bytes]) -> None:
+    resident = int(Path(f"/proc/{child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < proportional_memory_bytes(child.pid) <= resident
+    assert proportional_memory_bytes(2**22 + 1) == 0
 
 
 def test_what_ignores_sigterm_is_killed_at_the_deadline() -> None:
