@@ -17,6 +17,7 @@ import uvloop
 from controller.base.clock import SystemClock
 from controller.base.logging import configure_logging, get_logger
 from controller.base.metrics_socket import metrics_on
+from controller.inferenceservice.later_kinds import run_later_kinds
 from controller.inferenceservice.run import run as run_inference_services
 from controller.inferenceservice.world import Namespaces
 from controller.kube.client import KubeClient
@@ -38,7 +39,9 @@ async def serve(kubeconfig: Path | None, *, elect: bool) -> None:
     async with KubeClient.open(kubeconfig, user_agent="ladle-controller") as client:
 
         async def work() -> None:
-            await run_inference_services(client, clock, rng, namespaces=namespaces)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(run_inference_services(client, clock, rng, namespaces=namespaces))
+                tasks.create_task(run_later_kinds(client, clock, rng))
 
         if not elect:
             await work()

@@ -39,8 +39,16 @@ def conclude(found: Iterable[Condition], before: Iterable[Condition], now_s: flo
     """All conditions with Ready among them, each with the time at which it became what it is."""
     conditions = {item.type: item for item in found}
     conditions[READY] = _ready([conditions[type_] for type_ in _DECISIVE if type_ in conditions])
-    known = {item.type: item for item in before}
-    return [_with_time(conditions[type_], known.get(type_), now_s) for type_ in sorted(conditions)]
+    known = list(before)
+    return [since(conditions[type_], known, now_s) for type_ in sorted(conditions)]
+
+
+def since(item: Condition, before: Iterable[Condition], now_s: float) -> Condition:
+    """The condition with the time at which it became what it is, which is now if it was not so among those `before`."""
+    known = next((old for old in before if old.type == item.type), None)
+    if known is not None and known.lastTransitionTime and _content(known) == _content(item):
+        return item.replace(lastTransitionTime=known.lastTransitionTime)
+    return item.replace(lastTransitionTime=rfc3339(now_s))
 
 
 def _ready(decisive: Iterable[Condition]) -> Condition:
@@ -52,12 +60,6 @@ def _ready(decisive: Iterable[Condition]) -> Condition:
     # A failed predictor fails the ingress too, so the predictor, which comes last, knows the cause.
     chosen = failed[-1] if failed else unhappy[0]
     return condition(READY, chosen.status, reason=chosen.reason, message=chosen.message)
-
-
-def _with_time(item: Condition, known: Condition | None, now_s: float) -> Condition:
-    if known is not None and known.lastTransitionTime and _content(known) == _content(item):
-        return item.replace(lastTransitionTime=known.lastTransitionTime)
-    return item.replace(lastTransitionTime=rfc3339(now_s))
 
 
 def _content(item: Condition) -> tuple[str, ...]:
