@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from ladle.protocol.messages import InferRequest, ModelMetadata, TensorMetadata
+from ladle.protocol.messages import ModelMetadata, TensorMetadata
 from ladle.protocol.results import DEFAULT_OUTPUT
-from ladle.server.model import Model
+from ladle.protocol.tensor import Array
 from ladle.server.model_files import find_model_file
+from runtimes.booster import BoosterModel
 from runtimes.columns import Codes, Columns, codes_of
 
 EXTENSIONS = (".bst", ".txt")
@@ -18,18 +18,10 @@ _INFOS = "feature_infos="
 _UNUSED = "none"
 
 
-class LightGBMModel(Model):
+class LightGBMModel(BoosterModel):
     """The one booster in a directory. Rows by column name may leave columns out: those count as missing values."""
 
-    thread_safe = True
-
-    def __init__(self, name: str, directory: Path, *, threads: int = 1) -> None:
-        super().__init__(name)
-        self._directory = directory
-        self._threads = threads
-        self._booster: Any = None
-        self._version = ""
-        self._columns = Columns(names=())
+    _version = ""
 
     def load(self) -> None:
         import lightgbm
@@ -41,13 +33,6 @@ class LightGBMModel(Model):
         categories = _categories(names, _infos(path), self._booster.pandas_categorical or [])
         self._columns = Columns(names=names, categories=categories, missing_allowed=True)
 
-    def predict(self, request: InferRequest) -> Any:
-        if request.wants_table:
-            rows = self._columns.matrix(request.as_dataframe())
-        else:
-            rows = self._columns.checked(request.as_array())
-        return self._booster.predict(rows, num_threads=self._threads)
-
     def metadata(self) -> ModelMetadata:
         classes = self._booster.num_model_per_iteration()
         return ModelMetadata(
@@ -58,8 +43,9 @@ class LightGBMModel(Model):
             properties={"engine": "lightgbm", "version": self._version},
         )
 
-    def unload(self) -> None:
-        self._booster = None
+    def _answer(self, rows: Array) -> Array:
+        found: Array = self._booster.predict(rows, num_threads=self._threads)
+        return found
 
 
 def _infos(path: Path) -> list[str]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ladle.protocol.messages import InferRequest, ModelMetadata, TensorMetadata
+from ladle.protocol.messages import ModelMetadata, TensorMetadata
 from ladle.protocol.results import DEFAULT_OUTPUT
 from ladle.protocol.tensor import Array
-from ladle.server.model import Model
 from ladle.server.model_files import find_model_file
+from runtimes.booster import BoosterModel
 from runtimes.columns import Codes, Columns, codes_of
 
 EXTENSIONS = (".bst", ".json", ".ubj")
@@ -23,18 +23,12 @@ _CATEGORICAL = "c"
 """XGBoost's feature type of a column whose numbers stand for categories."""
 
 
-class XGBoostModel(Model):
+class XGBoostModel(BoosterModel):
     """The one booster in a directory. NaN, and null in JSON, is a missing value; rows by column name need all columns."""
 
-    thread_safe = True
-
     def __init__(self, name: str, directory: Path, *, threads: int = 1) -> None:
-        super().__init__(name)
-        self._directory = directory
-        self._threads = threads
-        self._booster: Any = None
+        super().__init__(name, directory, threads=threads)
         self._xgboost: Any = None
-        self._columns = Columns(names=())
         self._linear = False
         """Linear boosters predict from a DMatrix only."""
         self._row_shape: tuple[int, ...] = ()
@@ -51,11 +45,6 @@ class XGBoostModel(Model):
         # What one row's answer looks like follows from objective, classes and targets; asking is simpler than knowing.
         self._row_shape = self._answer(np.zeros((1, len(self._columns.names)))).shape[1:]
 
-    def predict(self, request: InferRequest) -> Any:
-        if request.wants_table:
-            return self._answer(self._columns.matrix(request.as_dataframe()))
-        return self._answer(self._columns.checked(request.as_array()))
-
     def metadata(self) -> ModelMetadata:
         return ModelMetadata(
             name=self.name,
@@ -64,9 +53,6 @@ class XGBoostModel(Model):
             outputs=(TensorMetadata(DEFAULT_OUTPUT, "FP32", (-1, *self._row_shape)),),
             properties={"engine": "xgboost", "version": self._xgboost.__version__},
         )
-
-    def unload(self) -> None:
-        self._booster = None
 
     def _answer(self, rows: Array) -> Array:
         if self._linear:

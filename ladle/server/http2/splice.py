@@ -12,68 +12,12 @@ CONNECT_S = 5.0
 """Longest connecting to a server of this machine. A guess: it takes 0.1 ms, unless that server is stopped."""
 
 
-class Splice(asyncio.Protocol):
-    """The client's side. Whoever reads slowly slows the other side; whoever ends ends both."""
+class _Side(asyncio.Protocol):
+    """One of the two connections. Whoever reads slowly slows the other side; whoever ends ends both."""
 
-    def __init__(self, connect: Connect, tasks: asyncio.TaskGroup) -> None:
-        self._connect_to = connect
-        self._tasks = tasks
-        self._transport: asyncio.Transport | None = None
-        self._far = _FarSide(self)
-        self._begun = b""
+    _other: _Side
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.pause_reading()  # Until there is somebody to give it to.
-        self._tasks.create_task(self._connect())
-
-    async def _connect(self) -> None:
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                await self._connect_to(lambda: self._far)
-        except OSError:  # Or its TimeoutError.
-            self.close()
-            return
-        self._far.write(self._begun)
-        self._begun = b""
-        if self._transport is None:
-            self._far.close()
-        else:
-            self._transport.resume_reading()
-
-    def data_received(self, data: bytes) -> None:
-        if self._far.connected:
-            self._far.write(data)
-        else:
-            self._begun += data
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # The name that asyncio calls it by.
-        self._transport = None
-        self._far.close()
-
-    def pause_writing(self) -> None:
-        self._far.set_reading(reading=False)
-
-    def resume_writing(self) -> None:
-        self._far.set_reading(reading=True)
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def set_reading(self, *, reading: bool) -> None:
-        _set_reading(self._transport, reading=reading)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-
-class _FarSide(asyncio.Protocol):
-    """The connection to the other server."""
-
-    def __init__(self, near: Splice) -> None:
-        self._near = near
+    def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -84,34 +28,74 @@ class _FarSide(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        self._near.write(data)
+        self._other.write(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # As above.
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # The name that asyncio calls it by.
         self._transport = None
-        self._near.close()
+        self._other.close()
 
     def pause_writing(self) -> None:
-        self._near.set_reading(reading=False)
+        self._other.set_reading(reading=False)
 
     def resume_writing(self) -> None:
-        self._near.set_reading(reading=True)
+        self._other.set_reading(reading=True)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None and data:
             self._transport.write(data)
 
     def set_reading(self, *, reading: bool) -> None:
-        _set_reading(self._transport, reading=reading)
+        if self._transport is None or self._transport.is_closing():
+            return
+        if reading:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
 
 
-def _set_reading(transport: asyncio.Transport | None, *, reading: bool) -> None:
-    if transport is None or transport.is_closing():
-        return
-    if reading:
-        transport.resume_reading()
-    else:
-        transport.pause_reading()
+class _FarSide(_Side):
+    """The connection to the other server."""
+
+    def __init__(self, near: Splice) -> None:
+        super().__init__()
+        self._other = near
+
+
+class Splice(_Side):
+    """The client's side, which connects the other one."""
+
+    def __init__(self, connect: Connect, tasks: asyncio.TaskGroup) -> None:
+        super().__init__()
+        self._other = _FarSide(self)
+        self._connect_to = connect
+        self._tasks = tasks
+        self._begun = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.set_reading(reading=False)  # Until there is somebody to give it to.
+        self._tasks.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await self._connect_to(lambda: self._other)
+        except OSError:  # Or its TimeoutError.
+            self.close()
+            return
+        self._other.write(self._begun)
+        self._begun = b""
+        if self.connected:
+            self.set_reading(reading=True)
+        else:
+            self._other.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._other.connected:
+            super().data_received(data)
+        else:
+            self._begun += data
