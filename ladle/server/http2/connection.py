@@ -210,7 +210,11 @@ class Http2Protocol(asyncio.Protocol):
             if size <= 0:
                 await self._window_opened(stream_id)
                 continue
-            self.h2.send_data(stream_id, bytes(rest[:size]))
+            try:
+                self.h2.send_data(stream_id, bytes(rest[:size]))
+            except h2.exceptions.ProtocolError:
+                # Its window stays open to the eye: a server may end a stream before it has heard all (RFC 9113 8.1).
+                raise ConnectionResetError("the stream has ended") from None
             self.flush()
             rest = rest[size:]
             if self._write_paused is not None:
