@@ -38,6 +38,7 @@ from controller.kube.resources import (
     VIRTUAL_SERVICES,
     ResourceType,
 )
+from controller.kube.typed import TypedObjects
 from controller.reconcile.plan import Child, Key, Plan
 
 CHILD_KINDS: Final = (KNATIVE_SERVICES, SERVICES, VIRTUAL_SERVICES)
@@ -88,6 +89,7 @@ class World:
             child.add_index(_OWNER_INDEX, lambda item: (_path(key) for key in owner_keys(item)))
         self.pods.add_index(_SERVICE_INDEX, lambda item: (_path(key) for key in pod_keys(item)))
         self._parsed_settings: tuple[tuple[str, ...], Settings] = ((), Settings())
+        self._typed = TypedObjects()
         self._parsed: dict[str, tuple[str, object]] = {}
         for shared in self.shared:
             shared.subscribe(self._forget_deleted)
@@ -134,9 +136,9 @@ class World:
             storage_containers=tuple(
                 self._once(item, ClusterStorageContainer.parse) for item in self.storage_containers.items()
             ),
-            knative_services={item["metadata"]["name"]: knative.Service.parse(item) for item in owned},
-            virtual_service=VirtualService.parse(virtual_service) if virtual_service is not None else None,
-            pods=tuple(Pod.parse(item) for item in pods),
+            knative_services={item["metadata"]["name"]: self._typed.of(knative.Service, item) for item in owned},
+            virtual_service=self._typed.of(VirtualService, virtual_service) if virtual_service is not None else None,
+            pods=tuple(self._typed.of(Pod, item) for item in pods),
             ca_bundle=self._ca_bundle(namespace, settings),
             settings=settings,
             now_s=self._clock.wall_s(),

@@ -62,16 +62,17 @@ class Carrier:
     async def reconcile(self, key: Key, observe: Observe) -> Outcome:
         """One pass over the object."""
         observed = observe(key)
-        if observed is not None:
-            applies = [write for write in _writes(observed) if isinstance(write, Apply)]
-            if applies:
-                await self._apply(observed, applies)
-                # What a child says after it was changed is what counts: its old status is about its old self.
-                observed = observe(key)
+        writes = _writes(observed)
+        applies = [write for write in writes if isinstance(write, Apply)]
+        if observed is not None and applies:
+            await self._apply(observed, applies)
+            # What a child says after it was changed is what counts: its old status is about its old self.
+            observed = observe(key)
+            writes = _writes(observed)
         if observed is None:
             self._waiting_since_s.pop(key, None)
             return Outcome()
-        return await self._finish(key, observed)
+        return await self._finish(key, observed, writes)
 
     async def _apply(self, observed: Observed, applies: Iterable[Write]) -> None:
         try:
@@ -86,8 +87,7 @@ class Carrier:
                 await self._applier.execute(observed.owner, _writes(told))
             raise
 
-    async def _finish(self, key: Key, observed: Observed) -> Outcome:
-        writes = _writes(observed)
+    async def _finish(self, key: Key, observed: Observed, writes: list[Write]) -> Outcome:
         status = observed.plan.status
         if status is None or not any(isinstance(write, Status) for write in writes):
             self._waiting_since_s.pop(key, None)
@@ -120,7 +120,9 @@ def _ready(status: JsonView) -> str:
     return next((found["status"] for found in conditions if found["type"] == READY), UNKNOWN)
 
 
-def _writes(observed: Observed) -> list[Write]:
+def _writes(observed: Observed | None) -> list[Write]:
+    if observed is None:
+        return []
     return list(plan_writes(observed.plan, observed.owner, observed.children, FIELD_MANAGER))
 
 

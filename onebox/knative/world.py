@@ -31,6 +31,7 @@ from controller.kube.resources import (
     VIRTUAL_SERVICES,
     ResourceType,
 )
+from controller.kube.typed import TypedObjects
 from onebox.knative.names import ROUTES_ANNOTATION, private_service_name
 from onebox.knative.settings import CONFIG_NAMESPACE, ServingSettings, parse_settings
 
@@ -47,14 +48,15 @@ Kind = TypeVar("Kind", bound=Resource)
 class TypedLookup(Generic[Kind]):
     """Objects of one namespace by name, parsed when they are asked for."""
 
-    def __init__(self, informer: Informer, model: type[Kind], namespace: str) -> None:
+    def __init__(self, typed: TypedObjects, informer: Informer, model: type[Kind], namespace: str) -> None:
+        self._typed = typed
         self._informer = informer
         self._model = model
         self._namespace = namespace
 
     def get(self, name: str) -> Kind | None:
         found = self._informer.get(self._namespace, name)
-        return self._model.parse(found) if found is not None else None
+        return self._typed.of(self._model, found) if found is not None else None
 
 
 class World:
@@ -83,6 +85,7 @@ class World:
         self.informers: dict[ResourceType, Informer] = {
             found.resource: found for found in vars(self).values() if isinstance(found, Informer)
         }
+        self.typed = TypedObjects()
         self._settings = ServingSettings()
         self._settings_of: tuple[JsonView, ...] = ()
         self._add_indexes()
@@ -99,13 +102,13 @@ class World:
         return self._settings
 
     def configurations_in(self, namespace: str) -> TypedLookup[Configuration]:
-        return TypedLookup(self.configurations, Configuration, namespace)
+        return TypedLookup(self.typed, self.configurations, Configuration, namespace)
 
     def revisions_in(self, namespace: str) -> TypedLookup[Revision]:
-        return TypedLookup(self.revisions, Revision, namespace)
+        return TypedLookup(self.typed, self.revisions, Revision, namespace)
 
     def services_in(self, namespace: str) -> TypedLookup[Service]:
-        return TypedLookup(self.services, Service, namespace)
+        return TypedLookup(self.typed, self.services, Service, namespace)
 
     def _read(self, stored: Iterable[JsonView]) -> None:
         maps = [ConfigMap.parse(found) for found in stored]
@@ -174,4 +177,6 @@ def _targets(route: JsonView) -> Iterator[str]:
 def route_in(world: World, namespace: str, name: str) -> Route | None:
     """The Route, unless it is gone or going."""
     found = world.routes.get(namespace, name)
-    return Route.parse(found) if found is not None and not found["metadata"].get("deletionTimestamp") else None
+    return (
+        world.typed.of(Route, found) if found is not None and not found["metadata"].get("deletionTimestamp") else None
+    )

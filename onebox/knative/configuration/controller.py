@@ -39,12 +39,12 @@ class ConfigurationReconciler:
         stored = self._world.configurations.get(*key)
         if stored is None or stored["metadata"].get("deletionTimestamp"):
             return None
-        configuration = Configuration.parse(stored)
+        configuration = self._world.typed.of(Configuration, stored)
         revisions = self._world.revisions.indexed(BY_CONFIGURATION, index_key(stored, key.name))
         chosen = configuration.spec.template.metadata.name
         snapshot = ConfigurationSnapshot(
             configuration=configuration,
-            revisions=tuple(Revision.parse(found) for found in revisions),
+            revisions=tuple(self._world.typed.of(Revision, found) for found in revisions),
             named=self._world.revisions_in(key.namespace).get(chosen) if chosen else None,
             now_s=self._clock.wall_s(),
         )
@@ -77,8 +77,8 @@ class CollectionReconciler:
         if len(found) <= self._world.settings().collection.kept_min:
             return Outcome()  # Nearly always: nothing needs to be parsed.
         collection = plan_collection(
-            Configuration.parse(stored),
-            [Revision.parse(revision) for revision in found],
+            self._world.typed.of(Configuration, stored),
+            [self._world.typed.of(Revision, revision) for revision in found],
             self._world.settings().collection,
             now_s=self._clock.wall_s(),
         )

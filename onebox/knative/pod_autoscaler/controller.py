@@ -44,7 +44,7 @@ class PodAutoscalerReconciler:
         if stored is None or snapshot is None:
             return None
         service = self._world.serverless_services.get(*key)
-        existing = ServerlessService.parse(service) if service is not None else None
+        existing = self._world.typed.of(ServerlessService, service) if service is not None else None
         children = (Child(resource=SERVERLESS_SERVICES, manifest=service),) if service is not None else ()
         return Observed(owner=stored, plan=plan_pod_autoscaler(snapshot, existing), children=children)
 
@@ -52,7 +52,9 @@ class PodAutoscalerReconciler:
         stored, snapshot = self._world.serverless_services.get(*key), self._snapshot(key)
         if stored is None or snapshot is None or "deletionTimestamp" in stored["metadata"]:
             return None
-        return Observed(owner=stored, plan=plan_serverless_service(snapshot, ServerlessService.parse(stored)))
+        return Observed(
+            owner=stored, plan=plan_serverless_service(snapshot, self._world.typed.of(ServerlessService, stored))
+        )
 
     def _snapshot(self, key: Key) -> ScaleSnapshot | None:
         revision = self._world.revisions.get(*key)
@@ -61,11 +63,11 @@ class PodAutoscalerReconciler:
             return None
         pods = self._world.endpoints.get(key.namespace, private_service_name(key.name))
         return ScaleSnapshot(
-            revision=Revision.parse(revision),
+            revision=self._world.typed.of(Revision, revision),
             settings=self._world.settings(),
             report=self._board.of(key.namespace, key.name),
-            pods=Endpoints.parse(pods) if pods is not None else None,
-            autoscaler=PodAutoscaler.parse(autoscaler),
+            pods=self._world.typed.of(Endpoints, pods) if pods is not None else None,
+            autoscaler=self._world.typed.of(PodAutoscaler, autoscaler),
             now_s=self._clock.wall_s(),
         )
 

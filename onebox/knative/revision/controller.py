@@ -48,15 +48,16 @@ class RevisionReconciler:
         deployment = self._world.deployments.get(key.namespace, deployment_name(key.name))
         pods = self._world.pods.indexed(BY_REVISION, index_key(stored, key.name))
         private = self._world.endpoints.get(key.namespace, private_service_name(key.name))
+        typed = self._world.typed
         snapshot = RevisionSnapshot(
-            revision=Revision.parse(stored),
+            revision=typed.of(Revision, stored),
             settings=self._world.settings(),
             workload=Workload(
-                deployment=Deployment.parse(deployment) if deployment is not None else None,
-                pods=tuple(Pod.parse(pod) for pod in pods),
+                deployment=typed.of(Deployment, deployment) if deployment is not None else None,
+                pods=tuple(typed.of(Pod, pod) for pod in pods),
                 report=self._board.of(key.namespace, key.name),
             ),
-            pods=Endpoints.parse(private) if private is not None else None,
+            pods=typed.of(Endpoints, private) if private is not None else None,
             deployment=deployment,
             has_endpoints=self._world.endpoints.get(*key) is not None,
             activator_port=self._activator_port,

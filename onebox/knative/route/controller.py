@@ -75,7 +75,7 @@ class RouteReconciler:
             return None
         virtual_service = self._world.virtual_services.get(key.namespace, virtual_service_name(key.name))
         snapshot = RouteSnapshot(
-            route=Route.parse(stored),
+            route=self._world.typed.of(Route, stored),
             settings=self._world.settings(),
             gateway_port=self._gateway_port,
             configurations=self._world.configurations_in(key.namespace),
@@ -168,9 +168,12 @@ class RoutingReconciler:
             configurations=self._world.configurations_in(key.namespace),
             revisions=self._world.revisions_in(key.namespace),
             marked_configurations=tuple(
-                Configuration.parse(found) for found in self._world.configurations.indexed(BY_ROUTE, place)
+                self._world.typed.of(Configuration, found)
+                for found in self._world.configurations.indexed(BY_ROUTE, place)
             ),
-            marked_revisions=tuple(Revision.parse(found) for found in self._world.revisions.indexed(BY_ROUTE, place)),
+            marked_revisions=tuple(
+                self._world.typed.of(Revision, found) for found in self._world.revisions.indexed(BY_ROUTE, place)
+            ),
             now_s=self._clock.wall_s(),
         )
 

@@ -35,13 +35,13 @@ class ServiceReconciler:
         stored = self._world.knative_services.get(*key)
         if stored is None or stored["metadata"].get("deletionTimestamp"):
             return None
-        service = Service.parse(stored)
+        service = self._world.typed.of(Service, stored)
         configuration, route = self._world.configurations.get(*key), self._world.routes.get(*key)
         chosen = service.spec.template.metadata.name
         snapshot = ServiceSnapshot(
             service=service,
-            configuration=Configuration.parse(configuration) if configuration is not None else None,
-            route=Route.parse(route) if route is not None else None,
+            configuration=self._world.typed.of(Configuration, configuration) if configuration is not None else None,
+            route=self._world.typed.of(Route, route) if route is not None else None,
             named=self._world.revisions_in(key.namespace).get(chosen) if chosen else None,
             now_s=self._clock.wall_s(),
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,11 @@ def test_differences(
     assert differs(wanted(desired), applied(live, fields), field_manager=MANAGER) is expected, why
 
 
-PORTS: dict[str, Any] = {"f:ports": {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}, "f:name": {}}}}
+_OWNED: dict[str, Any] = {".": {}, "f:port": {}, "f:name": {}}
+
+
+def owned_ports(numbers: Iterable[int]) -> dict[str, Any]:
+    return {"f:ports": {f'k:{{"port":{number},"protocol":"TCP"}}': _OWNED for number in numbers}}
 
 
 @pytest.mark.parametrize(
@@ -131,10 +136,23 @@ PORTS: dict[str, Any] = {"f:ports": {'k:{"port":80,"protocol":"TCP"}': {".": {},
             [{"port": 80, "name": "a", "protocol": "TCP"}],
             True,
         ),
+        (
+            "items in another order",
+            [{"port": 80, "name": "a"}, {"port": 443, "protocol": "TCP", "name": "b"}],
+            [{"port": 443, "protocol": "TCP", "name": "b"}, {"port": 80, "protocol": "TCP", "name": "a"}],
+            False,
+        ),
+        (
+            "values changed places",
+            [{"port": 80, "name": "a"}, {"port": 443, "name": "b"}],
+            [{"port": 443, "protocol": "TCP", "name": "a"}, {"port": 80, "protocol": "TCP", "name": "b"}],
+            True,
+        ),
     ],
 )
 def test_lists_with_keys(why: str, desired: list[Any], live: list[Any], expected: bool) -> None:
-    assert differs(wanted({"ports": desired}), applied({"ports": live}, PORTS), field_manager=MANAGER) is expected, why
+    fields = owned_ports([80, *(port["port"] for port in live if port["port"] == 443)])
+    assert differs(wanted({"ports": desired}), applied({"ports": live}, fields), field_manager=MANAGER) is expected, why
 
 
 def test_an_object_applied_by_somebody_else_is_compared_by_value_alone() -> None:
