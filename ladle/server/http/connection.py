@@ -502,9 +502,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _too_slow(self, now_s: float) -> bool:
-        limits, taken_s = self._limits, now_s - self._body_began_s
-        stalled = now_s - self._since_s > limits.body_stall_s
-        return stalled or (taken_s > limits.body_stall_s and self._body_bytes < taken_s * limits.body_bytes_per_s_min)
+        taken_s, silence_s = now_s - self._body_began_s, now_s - self._since_s
+        return self._limits.too_slow(self._body_bytes, taken_s=taken_s, silence_s=silence_s)
 
     # Back-pressure.
 

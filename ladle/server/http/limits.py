@@ -33,3 +33,8 @@ class HttpLimits:
     linger_s: float = 2.0
     """After a refusal, how long what the client still sends is read and dropped, so that it sees the answer rather than
     a reset. nginx's lingering_timeout is 5 s; ours serves fewer strangers."""
+
+    def too_slow(self, body_bytes: int, *, taken_s: float, silence_s: float) -> bool:
+        """Whether a body of which this much has come in `taken_s` is waited for no longer."""
+        late = taken_s > self.body_stall_s and body_bytes < taken_s * self.body_bytes_per_s_min
+        return late or silence_s > self.body_stall_s

@@ -52,6 +52,8 @@ class HttpServer:
         self.port = 0
         """Where it listens, the last one if it listens at several."""
         self._connections: set[Connection] = set()
+        self._undecided: set[FirstBytes] = set()
+        """Connections on which nothing was said yet, where both versions of HTTP are spoken."""
         self._listeners: list[asyncio.Server] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._quiet = asyncio.Event()
@@ -67,7 +69,7 @@ class HttpServer:
         """
 
         def accept() -> asyncio.Protocol:
-            return Connection(self) if others is None else FirstBytes(lambda: Connection(self), others)
+            return Connection(self) if others is None else FirstBytes(lambda: Connection(self), others, self._undecided)
 
         listener = await self.loop.create_server(accept, host, port, backlog=_BACKLOG, reuse_port=shared or None)
         self._listeners.append(listener)
@@ -86,8 +88,7 @@ class HttpServer:
     async def drain(self, timeout_s: float) -> bool:
         """Stops accepting and waits until what has begun is answered; False where that took longer than `timeout_s`."""
         self.draining = True
-        for listener in self._listeners:
-            listener.close()
+        self._stop_listening()
         for connection in list(self._connections):
             connection.close_if_idle()
         with contextlib.suppress(TimeoutError):
@@ -100,16 +101,21 @@ class HttpServer:
     def close(self) -> None:
         """Ends at once, whatever is being answered."""
         self.draining = True
-        for listener in self._listeners:
-            listener.close()
+        self._stop_listening()
         for connection in list(self._connections):
             connection.abort()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
 
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        for undecided in list(self._undecided):
+            undecided.abort()
+
     def connected(self, connection: Connection) -> bool:
         """Takes note of a new connection; False where there are too many."""
-        if len(self._connections) >= self.limits.connections_max:
+        if len(self._connections) + len(self._undecided) >= self.limits.connections_max:
             return False
         self._connections.add(connection)
         return True

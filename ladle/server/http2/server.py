@@ -1,7 +1,4 @@
-"""The clients' side: each stream is an exchange of the same application that answers HTTP/1.1.
-
-A call of gRPC that the proxy answers itself (queue full, timeout, no container) gets gRPC's form of it: a status in trailers.
-"""
+"""The clients' side: each stream is an exchange of the same application that answers HTTP/1.1."""
 
 from __future__ import annotations
 
@@ -9,18 +6,14 @@ import asyncio
 
 import h2.errors
 import h2.events
-import h2.exceptions
 
 from ladle.clock import Clock
-from ladle.log import get_logger
 from ladle.server.http.application import Application
 from ladle.server.http.limits import HttpLimits
-from ladle.server.http.messages import Header, LastWords, Request, Response, has_body
+from ladle.server.http.messages import Header
 from ladle.server.http2.connection import STREAM_WINDOW_BYTES, Http2Body, Http2Protocol, StreamReset
-from ladle.server.http2.grpc_status import DEADLINE_EXCEEDED, UNAVAILABLE, grpc_trailers, is_grpc, status_of
-from ladle.server.http2.messages import RelayedResponse, request_of
-
-log = get_logger(__name__)
+from ladle.server.http2.messages import request_of
+from ladle.server.http2.streams import CollectedStream, ServerStream
 
 _EVERY_STREAM = 2**31 - 1
 _GOAWAY_S = 1.0
@@ -38,13 +31,15 @@ class Http2Server:
         *,
         clock: Clock,
         limits: HttpLimits,
+        streams_bodies: bool = True,
         stream_window_bytes: int = STREAM_WINDOW_BYTES,
     ) -> None:
-        """`stream_window_bytes`: what one request's body may hold unread."""
+        """`streams_bodies`: as HttpServer has it; `stream_window_bytes`: what one request's body may hold unread."""
         self.application = application
         self.tasks = tasks
         self.clock = clock
         self.limits = limits
+        self.streams_bodies = streams_bodies
         self.stream_window_bytes = stream_window_bytes
         self.draining = False
         self.connections: set[Http2Connection] = set()
@@ -135,12 +130,12 @@ class Http2Connection(Http2Protocol):
                 self._begin(stream_id, headers, ended=event.stream_ended is not None)
             case h2.events.DataReceived(stream_id=stream_id, data=data):
                 if (stream := self._streams.get(stream_id)) is not None:
-                    stream.body.feed(data)
+                    stream.feed(data)
                 else:
                     self.read(stream_id, len(data))  # Of a stream that has been answered and forgotten.
             case h2.events.StreamEnded(stream_id=stream_id):
                 if (stream := self._streams.get(stream_id)) is not None:
-                    stream.body.end()
+                    stream.end()
             case h2.events.StreamReset(stream_id=stream_id, error_code=code):
                 self.stream_ended(stream_id, StreamReset(code))
                 if (stream := self._streams.get(stream_id)) is not None:
@@ -158,14 +153,10 @@ class Http2Connection(Http2Protocol):
         if request is None:
             self.reset(stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
             return
-        if ended:
-            body.end()
         self._watch_idle(stop=True)
-        stream = self._streams[stream_id] = ServerStream(self, stream_id, request, body)
-        application = self.server.application
-        application.begin(stream)
-        if not stream.answered:
-            application.handle(stream)
+        made = ServerStream if self.server.streams_bodies else CollectedStream
+        stream = self._streams[stream_id] = made(self, stream_id, request, body)
+        stream.begin(ended=ended)
 
     def forget(self, stream: ServerStream) -> None:
         """The stream is answered, or nobody wants its answer."""
@@ -185,107 +176,3 @@ class Http2Connection(Http2Protocol):
             self._idle_timer = None
         if not stop:
             self._idle_timer = self._loop.call_later(self.server.limits.keep_alive_s, self.finish)
-
-
-class ServerStream:
-    """One request; implements application.Exchange."""
-
-    def __init__(self, connection: Http2Connection, stream_id: int, request: Request, body: Http2Body) -> None:
-        self.request = request
-        self.visit: object | None = None
-        self.id = stream_id
-        self.body = body
-        self.answered = False
-        self._connection = connection
-        self._sending: asyncio.Task[None] | None = None
-        self._began = False
-
-    def respond(self, response: Response) -> None:
-        if self.answered:
-            if response.stream is not None:
-                self._connection.server.tasks.create_task(response.stream.aclose())
-            return
-        self.answered = True
-        self._sending = self._connection.server.tasks.create_task(self._send(response))
-
-    def abandon(self, error: Exception) -> None:
-        """The client is gone."""
-        self.body.fail(error)
-        if not self.answered:
-            self.answered = True
-            self._connection.server.application.abandon(self)
-        elif self._sending is not None and self._began:  # One that has not begun would never close its stream.
-            self._sending.cancel()
-        self._connection.forget(self)
-
-    async def _send(self, response: Response) -> None:
-        self._began = True
-        try:
-            if response.stream is None:
-                await self._send_own(response)
-            else:
-                await self._relay(response)
-        except (OSError, h2.exceptions.ProtocolError) as error:
-            self._break_off(error)
-        finally:
-            if response.stream is not None:
-                await response.stream.aclose()
-            if not self.body.complete:
-                # What is still to come of the request is nobody's (RFC 9113 8.1).
-                self._connection.reset(self.id, h2.errors.ErrorCodes.NO_ERROR)
-            self._connection.forget(self)
-
-    async def _send_own(self, response: Response) -> None:
-        """An answer of the proxy itself."""
-        connection = self._connection
-        body = response.body if not isinstance(response.body, tuple) else b"".join(response.body)
-        if isinstance(response, RelayedResponse):
-            headers = response.head
-        elif is_grpc(self.request):
-            headers, body = status_of(response.status, bytes(body)), b""
-        else:
-            headers = _own_headers(response, len(body))
-        sends_body = bool(body) and has_body(response.status, self.request.method)
-        connection.h2.send_headers(self.id, headers, end_stream=not sends_body)
-        connection.flush()
-        if sends_body:
-            await self._send_piece(bytes(body))
-            connection.end_stream(self.id)
-
-    async def _relay(self, response: Response) -> None:
-        stream, connection = response.stream, self._connection
-        assert stream is not None
-        head = response.head if isinstance(response, RelayedResponse) else _own_headers(response, response.length)
-        connection.h2.send_headers(self.id, head)
-        connection.flush()
-        async for piece in stream:
-            if isinstance(piece, LastWords) and is_grpc(self.request):
-                connection.end_stream(self.id, grpc_trailers(DEADLINE_EXCEEDED, piece))
-                return
-            await self._send_piece(piece)
-        connection.end_stream(self.id, response.trailers() if isinstance(response, RelayedResponse) else None)
-
-    async def _send_piece(self, piece: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._connection.server.limits.write_stall_s):
-                await self._connection.send_data(self.id, piece)
-        except TimeoutError:
-            raise ConnectionAbortedError("the client takes nothing of its answer") from None
-
-    def _break_off(self, error: Exception) -> None:
-        """The answer has begun and cannot be finished: the client must not take it for a whole one."""
-        log.warning("stream broke off", path=self.request.path, error=repr(error))
-        if is_grpc(self.request) and self._connection.open and not isinstance(error, StreamReset):
-            self._connection.end_stream(self.id, grpc_trailers(UNAVAILABLE, str(error).encode() or b"EOF"))
-        else:
-            code = error.code if isinstance(error, StreamReset) else h2.errors.ErrorCodes.INTERNAL_ERROR
-            self._connection.reset(self.id, h2.errors.ErrorCodes(code))
-
-
-def _own_headers(response: Response, length: int | None) -> list[Header]:
-    headers = [(b":status", b"%d" % response.status)]
-    if response.content_type:
-        headers.append((b"content-type", response.content_type))
-    if length is not None and response.status != 204:
-        headers.append((b"content-length", b"%d" % length))
-    return [*headers, *response.headers]

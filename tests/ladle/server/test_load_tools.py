@@ -70,12 +70,16 @@ def test_wrk(server: FleetProcess, tmp_path: Path, path: str, body: str) -> None
     assert errors == 0, printed
 
 
-@pytest.mark.parametrize("pipelined", ["1", "8"])
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2"])
+@pytest.mark.parametrize("streams", ["1", "8"])
 @pytest.mark.parametrize(("path", "body"), BODIES, ids=["V1", "V2"])
-def test_h2load_over_http_1(server: FleetProcess, tmp_path: Path, path: str, body: str, pipelined: str) -> None:
+def test_h2load(server: FleetProcess, tmp_path: Path, path: str, body: str, streams: str, version: str) -> None:
+    """`streams`: pipelined requests over HTTP/1.1, concurrent ones over HTTP/2, which is h2load's own choice."""
     data = tmp_path / "body"
     data.write_text(body)
-    options = ["--h1", "-n400", "-c8", f"-m{pipelined}", "-d", str(data), "-H", "content-type: application/json"]
+    options = ["-n400", "-c8", f"-m{streams}", "-d", str(data), "-H", "content-type: application/json"]
+    if version == "HTTP/1.1":
+        options.append("--h1")
     printed = run("h2load", *options, f"http://127.0.0.1:{server.port}{path}")
     assert "400 total, 400 started, 400 done, 400 succeeded, 0 failed, 0 errored, 0 timeout" in printed, printed
     assert "status codes: 400 2xx, 0 3xx, 0 4xx, 0 5xx" in printed, printed
