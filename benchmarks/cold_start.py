@@ -44,8 +44,7 @@ Stages = Mapping[str, float]
 STAGES: tuple[tuple[str, str], ...] = (
     ("scaled", "request held → replicas written"),
     # The node hears of the pod before the controller that made it has its answer, and says so.
-    ("initializer", "→ pod created, storage initializer started"),
-    ("initialized", "→ it has ended"),
+    ("initialized", "→ pod created, model files in place"),
     ("forked", "→ server started"),
     ("loaded", "→ model loaded"),
     ("listening", "→ server listens"),
@@ -134,7 +133,6 @@ def _lines(path: Path, offset: int) -> Iterator[dict[str, Any]]:
 def _reached(lines: list[dict[str, Any]], name: str) -> Stages:
     events = {
         ("scaled", "onebox.knative.autoscaler.autoscaler", None): "scaled",
-        ("started", "onebox.node.worker", "storage-initializer"): "initializer",
         ("ended", "onebox.node.worker", "storage-initializer"): "initialized",
         ("started", "onebox.node.worker", "kserve-container"): "forked",
         ("listening", None, None): "listening",

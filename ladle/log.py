@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from ladle.clock import SystemClock
@@ -33,10 +34,15 @@ class Logger:
         self._write("error", event, fields)
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
-        moment = datetime.fromtimestamp(_clock.wall_s(), tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        line = {"event": event, "level": level, "timestamp": moment, "logger": self._name, **fields}
         # One write a line: lines of several threads and processes must not mix.
-        sys.stderr.write(json.dumps(line, default=str) + "\n")
+        sys.stderr.write(render_line(level, self._name, event, fields))
+
+
+def render_line(level: str, name: str, event: str, fields: Mapping[str, object]) -> str:
+    """The line that a logger writes at this moment, with its end."""
+    moment = datetime.fromtimestamp(_clock.wall_s(), tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    line = {"event": event, "level": level, "timestamp": moment, "logger": name, **fields}
+    return json.dumps(line, default=str) + "\n"
 
 
 def get_logger(name: str) -> Logger:

@@ -36,6 +36,9 @@ class Runtime:
     template: str
     serves: bool = True
     """Whether it is a model server, with the queue-proxy inside."""
+    at_once: str = ""
+    """A module whose `attempt(argv, env)` does what needs no process, and returns what the program would have logged; None
+    where it takes the process. Empty: it always does."""
 
 
 RUNTIMES: Mapping[str, Runtime] = {
@@ -51,7 +54,9 @@ RUNTIMES: Mapping[str, Runtime] = {
     # Not under KServe's name: its image-transformer is a demo that prepares images of its own kind.
     "ladle-image-transformer": Runtime(module="transformer.image", template="tabular"),
     "ladle-tabular-transformer": Runtime(module="transformer.tabular", template="tabular"),
-    "storage-initializer": Runtime(module="runtimes.storage", template="storage", serves=False),
+    "storage-initializer": Runtime(
+        module="runtimes.storage", template="storage", serves=False, at_once="runtimes.storage.at_once"
+    ),
 }
 """By the last part of the image's name; KServe's own names and ours are the same."""
 

@@ -62,6 +62,8 @@ class LaunchSpec:
     termination_log: Path
     module: str = ""
     template: str = ""
+    at_once: str = ""
+    """The module that may do the program's work without a process (images.Runtime.at_once)."""
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -128,7 +130,13 @@ def build_launch(context: PodContext, start: Start) -> LaunchSpec:
         termination_log=termination_log,
         module=module,
         template=template,
+        at_once=_at_once(container, role),
     )
+
+
+def _at_once(container: Container, role: Role) -> str:
+    runtime = runtime_of(container) if role is Role.RUNTIME else None
+    return runtime.at_once if runtime is not None else ""
 
 
 def _program(context: PodContext, container: Container, role: Role) -> tuple[tuple[str, ...], str, str]:

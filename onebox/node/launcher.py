@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import import_module
 
 from controller.base.logging import get_logger
 from onebox.home import Home
@@ -21,6 +24,11 @@ from onebox.processes import ProcessId
 
 log = get_logger(__name__)
 
+AT_ONCE_TIMEOUT_S = 0.5
+"""For work without a process, which takes a millisecond; longer is a file system that hangs. A guess."""
+_AT_ONCE_THREADS = 2
+"""Their own, so that such a file system holds up nothing else here."""
+
 
 class StartError(Exception):
     """The program could not be executed; the message is for the container's status."""
@@ -32,6 +40,7 @@ class Launcher:
     def __init__(self, templates: Mapping[str, Template]) -> None:
         self._templates = templates
         self._missed: set[str] = set()
+        self._beside = ThreadPoolExecutor(_AT_ONCE_THREADS, thread_name_prefix="at-once")
         self.starts = StartCounts()
 
     @classmethod
@@ -46,23 +55,38 @@ class Launcher:
     def templates(self) -> tuple[Template, ...]:
         return tuple(self._templates.values())
 
+    async def attempt(self, spec: LaunchSpec) -> bool:
+        """Whether the program's work could be done here and now without a process; its log says so as the program would."""
+        if not spec.at_once:
+            return False
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        try:
+            async with asyncio.timeout(AT_ONCE_TIMEOUT_S):
+                said = await loop.run_in_executor(self._beside, _attempt, spec)
+        except TimeoutError:
+            return False
+        if said is None:
+            return False
+        with _opened_log(spec) as output:
+            os.write(output, said.encode())
+        self.starts.started("nothing", loop.time() - started_s)
+        return True
+
     async def start(self, spec: LaunchSpec) -> RunningProcess:
         """The process, which may have ended already; StartError where there is nothing to execute."""
         spec.cwd.mkdir(parents=True, exist_ok=True)
-        spec.log.parent.mkdir(parents=True, exist_ok=True)
-        output = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            started_s = asyncio.get_running_loop().time()
-            forked = await self._fork(spec, output)
-            process = forked or _spawn(spec, output)
+        with _opened_log(spec) as output:
+            try:
+                started_s = asyncio.get_running_loop().time()
+                forked = await self._fork(spec, output)
+                process = forked or _spawn(spec, output)
+            except StartError:
+                self.starts.failed()
+                raise
             how = spec.template if forked else "exec"
             self.starts.started(how, asyncio.get_running_loop().time() - started_s)
             return process
-        except StartError:
-            self.starts.failed()
-            raise
-        finally:
-            os.close(output)
 
     def adopt(self, identity: ProcessId) -> RunningProcess | None:
         """A process that an earlier node started; None where it has ended."""
@@ -87,6 +111,22 @@ class Launcher:
             return None
         self._missed.discard(template.name)
         return RunningProcess.of_fork(identity, template.exit_code)
+
+
+def _attempt(spec: LaunchSpec) -> str | None:
+    # Imported here, in a thread, and not before somebody needs it.
+    said: str | None = import_module(spec.at_once).attempt(spec.argv, spec.env)
+    return said
+
+
+@contextmanager
+def _opened_log(spec: LaunchSpec) -> Iterator[int]:
+    spec.log.parent.mkdir(parents=True, exist_ok=True)
+    output = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        yield output
+    finally:
+        os.close(output)
 
 
 def _spawn(spec: LaunchSpec, output: int) -> RunningProcess:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from onebox.node.images import Role, embedding_container, host_of, role_of
+from onebox.node.images import Role, embedding_container, host_of, role_of, runtime_of
 from onebox.node.launch_spec import LaunchSpec
 from onebox.node.logs import read_termination_message
 from onebox.node.machine import Machine
@@ -72,8 +72,16 @@ class RunWatch:
             code = await self.process.ended()
             for task in probes:
                 task.cancel()
-        await self._machine.sweeper.sweep(self._spec.launch, self.process.identity.pid)
+        if not self._leaves_nothing(code):
+            await self._machine.sweeper.sweep(self._spec.launch, self.process.identity.pid)
         return LOST if code is None else self._end(code)
+
+    def _leaves_nothing(self, code: int | None) -> bool:
+        """Whether no look for further processes is needed, which reads all of /proc: a storage initializer that succeeded has
+        waited for what it started, and the pod's server waits for it."""
+        runtime = runtime_of(self._container)
+        own = role_of(self._pod, self._container, {}) is Role.RUNTIME
+        return code == 0 and own and runtime is not None and not runtime.serves
 
     async def _probe(self, container: Container, health: Health, on_health: Callable[[str, Health], None]) -> None:
         target = self._target(container)

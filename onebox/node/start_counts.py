@@ -17,7 +17,7 @@ class StartCounts:
         self._failed = 0
 
     def started(self, how: str, took_s: float) -> None:
-        """`how`: the name of the template, or `exec` for an ordinary process."""
+        """`how`: the name of the template, `exec` for an ordinary process, `nothing` where it took none."""
         histogram = self._started.get(how)
         if histogram is None:
             histogram = self._started[how] = Histogram(_BOUNDS_S)

@@ -56,6 +56,7 @@ from onebox.node.state import (
     note_not_started,
     note_running,
     note_starting,
+    termination_reason,
 )
 from onebox.node.status_writer import StatusWriter
 from onebox.processes import ProcessId
@@ -173,6 +174,9 @@ class PodWorker:
         # The intent is on disk before the fork: a crash in between leaves a launch that can be looked for.
         self._save(self._record.with_container(container.name, next_entry))
         self._logs.forget_runs_before(container.name, next_entry.restarts)
+        if await self._machine.launcher.attempt(spec):
+            self._note_end(container, RunEnd(exit_code=0, reason=termination_reason(0)))
+            return
         try:
             process = await self._machine.launcher.start(spec)
         except StartError as error:

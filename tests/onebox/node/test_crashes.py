@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import random
 import signal
@@ -172,8 +173,8 @@ async def test_a_node_killed_again_and_again_starts_nothing_twice(world: World, 
     (world.home.root / "model").mkdir()
     (world.home.root / "model" / "model.joblib").touch()
     mount: dict[str, Any] = {"volumeMounts": [{"name": "model", "mountPath": "/mnt/models"}]}
-    # One that a template forks, and one that is an ordinary child.
-    source = f"file://{world.home.root}/model"
+    # One that a template forks, since a pinned file is more than a link, and one that is an ordinary child.
+    source = f"file://{world.home.root}/model/model.joblib#sha256={hashlib.sha256().hexdigest()}"
     loader = container("load", image="kserve/storage-initializer", command=[], args=[source, "/mnt/models"], **mount)
     volumes = [{"name": "model", "emptyDir": {}}]
     for name in names:

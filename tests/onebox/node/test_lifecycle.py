@@ -67,6 +67,29 @@ async def test_few_writes_lead_to_readiness_and_then_none(world: World) -> None:
     assert "onebox.ladle.dev/ports" in writes[0]["metadata"]["annotations"]
 
 
+async def test_a_model_on_this_machine_is_linked_without_a_process(world: World) -> None:
+    model = world.home.root / "model"
+    model.mkdir()
+    (model / "weights").write_text("w")
+    mount: dict[str, Any] = {"volumeMounts": [{"name": "model", "mountPath": "/mnt/models"}]}
+    arguments = [f"file://{model}", "/mnt/models"]
+    loader = container("load", image="kserve/storage-initializer", command=[], args=arguments, **mount)
+    main = container(command=["sh", "-c", "cat /mnt/models/weights && sleep 600"], **mount)
+    await world.create(pod_json(main, initContainers=[loader], volumes=[{"name": "model", "emptyDir": {}}]))
+    ready = await world.until("ready", is_ready)
+    state = container_status(ready, "load")["state"]["terminated"]
+    assert (state["exitCode"], state["reason"]) == (0, "Completed")
+    assert state["containerID"].startswith("process://")
+    assert condition(ready, "Initialized")["status"] == "True"
+    assert '"model files in place"' in world.container_log(ready, "load")
+    assert world.record(ready["metadata"]["uid"])["containers"]["load"]["process"] is None
+    await eventually("the weights are read", lambda: _said(world, ready, "w"))
+
+
+async def _said(world: World, pod: JsonObject, words: str) -> bool:
+    return world.container_log(pod) == words
+
+
 async def test_the_node_is_registered(world: World) -> None:
     async def registered() -> JsonObject | None:
         found = (await world.client.list(NODES)).items
