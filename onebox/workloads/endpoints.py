@@ -32,7 +32,7 @@ WORKERS = 4
 EMPTY_SETTLE_S = 1.0
 """How long a new Service without a ready pod waits for its Endpoints: most get one meanwhile, and a write is saved. A guess;
 no request can use such Endpoints, but people expect to see them."""
-_SELECTOR_INDEX = "selector"
+_SELECTOR_INDEX, _LABEL_INDEX = "selector", "label"
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -116,7 +116,8 @@ class EndpointsController:
         self._clock = clock
         self._empty_since_s: dict[Key, float] = {}
         """Since when (monotonic) a Service has neither Endpoints nor a ready pod to write there."""
-        services.add_index(_SELECTOR_INDEX, _selector_keys)
+        services.add_index(_SELECTOR_INDEX, _selector_keys_of)
+        pods.add_index(_LABEL_INDEX, _label_keys)
         self.loop = Controller("endpoints", self.reconcile, workers=WORKERS, clock=clock, rng=rng)
         self.loop.watch(services, _own_key)
         self.loop.watch(pods, self._services_of)
@@ -147,10 +148,12 @@ class EndpointsController:
         return self._empty_since_s.setdefault(key, now_s) + EMPTY_SETTLE_S - now_s
 
     def _selected(self, service: Service) -> list[Pod]:
+        namespace, selector = service.metadata.namespace, service.spec.selector
         return [
             Pod.parse(item)
-            for item in self._pods.items(service.metadata.namespace)
-            if selects(service.spec.selector, item["metadata"].get("labels") or {})
+            for key in _selector_keys(namespace, selector)
+            for item in self._pods.indexed(_LABEL_INDEX, key)
+            if selects(selector, item["metadata"].get("labels") or {})
         ]
 
     async def _write(self, service: Service, subsets: list[JsonObject], known: JsonView | None) -> None:
@@ -173,20 +176,27 @@ class EndpointsController:
         self._endpoints.remember(await self._client.create(ENDPOINTS, body))
 
     def _services_of(self, pod: JsonView) -> list[Key]:
-        meta = pod["metadata"]
-        labels = meta.get("labels") or {}
+        labels = pod["metadata"].get("labels") or {}
         found: list[Key] = []
-        for name, value in labels.items():
-            for service in self._services.indexed(_SELECTOR_INDEX, f"{meta['namespace']}/{name}={value}"):
+        for key in _label_keys(pod):
+            for service in self._services.indexed(_SELECTOR_INDEX, key):
                 if selects(service["spec"]["selector"], labels):
                     found += _own_key(service)
         return found
 
 
-def _selector_keys(service: JsonView) -> list[str]:
-    selector = (service.get("spec") or {}).get("selector") or {}
+def _selector_keys_of(service: JsonView) -> list[str]:
+    return _selector_keys(service["metadata"]["namespace"], (service.get("spec") or {}).get("selector") or {})
+
+
+def _selector_keys(namespace: str, selector: Mapping[str, str]) -> list[str]:
     # One entry is enough to find it; the rest of the selector is compared then.
-    return [f"{service['metadata']['namespace']}/{name}={value}" for name, value in sorted(selector.items())[:1]]
+    return [f"{namespace}/{name}={value}" for name, value in sorted(selector.items())[:1]]
+
+
+def _label_keys(pod: JsonView) -> list[str]:
+    labels = pod["metadata"].get("labels") or {}
+    return [f"{pod['metadata']['namespace']}/{name}={value}" for name, value in labels.items()]
 
 
 def _own_key(item: JsonView) -> list[Key]:

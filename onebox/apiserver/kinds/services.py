@@ -40,10 +40,9 @@ def _prepare(service: JsonObject, old: JsonView | None, world: World) -> None:
 
 def _free_address(world: World) -> str:
     """An address of Kubernetes' usual service range (10.96.0.0/12) that no other service has."""
-    taken = world.service_addresses()
     while True:
         address = f"10.{world.rng.randrange(96, 112)}.{world.rng.randrange(256)}.{world.rng.randrange(1, 255)}"
-        if address not in taken:
+        if not world.is_address_taken(address):
             return address
 
 

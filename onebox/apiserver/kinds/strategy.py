@@ -16,8 +16,8 @@ class World:
     """What a kind may ask about the rest of the cluster while an object is prepared."""
 
     rng: random.Random
-    service_addresses: Callable[[], frozenset[str]]
-    """The cluster IPs that are taken."""
+    is_address_taken: Callable[[str], bool]
+    """Whether a service has this cluster IP."""
 
 
 class Deletion(StrEnum):

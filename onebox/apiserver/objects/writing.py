@@ -18,6 +18,7 @@ from controller.api.admission import LOOKS_AT_OTHERS, AdmissionRequest, Operatio
 from controller.base.clock import Clock, rfc3339
 from controller.base.errors import FieldError, Invalid, UserError
 from controller.base.json import JsonObject, JsonView
+from onebox.apiserver.addresses import ServiceAddresses
 from onebox.apiserver.admission import Admissions
 from onebox.apiserver.fields.managers import UPDATE, Entry, Manager, after_update, parse_entries, render_entries
 from onebox.apiserver.kinds.strategy import Generation, World
@@ -59,7 +60,7 @@ class Writer:
         self._admissions = admissions
         self._clock = clock
         self._rng = rng
-        self._world = World(rng=rng, service_addresses=self._service_addresses)
+        self._world = World(rng=rng, is_address_taken=ServiceAddresses(store).is_taken)
 
     def create(
         self, target: Target, value: JsonObject, options: WriteOptions, *, user: str, managing: Managing | None = None
@@ -269,10 +270,6 @@ class Writer:
         entries = after_update(_entries_of(value, old), old, value, node=root, manager=manager, time=now)
         self._set_managers(value, entries)
         self._submit(target, key, value, ChangeType.MODIFIED)
-
-    def _service_addresses(self) -> frozenset[str]:
-        services = self._store.select("services")
-        return frozenset(record.fields.get("spec.clusterIP", "") for record in services)
 
 
 def _updated_by(target: Target, options: WriteOptions) -> Managing:
