@@ -96,6 +96,9 @@ class Logger(ApiModel):
     metadataHeaders: list[str] = Field(default_factory=list)
     metadataAnnotations: list[str] = Field(default_factory=list)
     storage: LoggerStorage | None = None
+    marshallerUrl: str | None = None
+    batchSize: int | None = None
+    batchInterval: str | None = None
 
 
 class Batcher(ApiModel):

@@ -1,7 +1,7 @@
 """The settings that the InferenceService controller works by, read from KServe's and Knative's config maps. (pure)
 
 A map or key that is absent has the value that KServe ships; one that cannot be read is an error that blocks every service,
-because guessing could tear down what runs. Keys that no part of Ladle acts on are not looked at.
+because guessing could tear down what runs. Keys that no part of Ladle acts on are told apart in config_audit.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from controller.api.config_text import invalid_config, parse_defaults, section_o
 from controller.api.core import ConfigMap
 from controller.api.defaulting import SHIPPED, Defaults
 from controller.base.json import JsonObject
+from controller.inferenceservice.config_audit import IdleSetting, idle_settings
 
 KNATIVE_CONFIG_NAMES: Final = ("config-domain", "config-features", "config-autoscaler")
 
@@ -67,6 +68,25 @@ class StorageInitializerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoggerSettings:
+    """What holds for loggers that do not say otherwise themselves."""
+
+    default_url: str = "http://default-broker"
+    """Where events go."""
+    ca_bundle: str = ""
+    """A config map in the service's namespace with the certificate authorities of that place; "" for none."""
+    ca_cert_file: str = ""
+    """The key of that map; "" for the agent's own default."""
+    skip_tls_verify: bool = False
+    marshaller_url: str = ""
+    """Who turns events into bytes for `logger.storage`; "" for the agent's own default."""
+    batch_size: int = 0
+    """Events in one write; 0 for the agent's own default."""
+    batch_interval: str = ""
+    """Longest wait for a batch, as Go writes durations; "" for the agent's own default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     """The container that batches and logs requests."""
 
@@ -75,8 +95,7 @@ class AgentSettings:
     cpu_limit: str = "1"
     memory_request: str = "100Mi"
     memory_limit: str = "1Gi"
-    default_log_url: str = "http://default-broker"
-    """Where a logger sends its events that names no place."""
+    logger: LoggerSettings = LoggerSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +141,10 @@ class Settings:
     art_image: str = "kserve/art-explainer"
     annotations_disallowed: frozenset[str] = frozenset(_ANNOTATIONS_DISALLOWED)
     labels_disallowed: frozenset[str] = frozenset(_LABELS_DISALLOWED)
+    prometheus_scraping: bool = False
+    """Whether pods say to Prometheus where their metrics are, where a service does not say otherwise."""
+    idle: tuple[IdleSetting, ...] = ()
+    """What stands in inferenceservice-config and changes nothing here."""
     cluster_domain: str = "cluster.local"
     knative_domains: tuple[str, ...] = ()
     """Domains that Knative hands out; the first that ends a host is replaced by the additional ones."""
@@ -149,6 +172,8 @@ def parse_settings(kserve: ConfigMap | None, knative: Mapping[str, ConfigMap]) -
             (*_ANNOTATIONS_DISALLOWED, *strings_of(disallowed, "serviceAnnotationDisallowedList"))
         ),
         labels_disallowed=frozenset((*_LABELS_DISALLOWED, *strings_of(disallowed, "serviceLabelDisallowedList"))),
+        prometheus_scraping=_is_true(section_of(data, "metricsAggregator").get("enablePrometheusScraping")),
+        idle=idle_settings(data),
         knative_domains=tuple(name for name in _data(knative, "config-domain") if name != "_example"),
         init_containers_allowed=_is_enabled(features.get("kubernetes.podspec-init-containers")),
         zero_initial_scale_allowed=_data(knative, "config-autoscaler").get("allow-zero-initial-scale") == "true",
@@ -195,7 +220,22 @@ def _parse_agent(section: JsonObject, logger: JsonObject) -> AgentSettings:
         cpu_limit=str(section.get("cpuLimit") or shipped.cpu_limit),
         memory_request=str(section.get("memoryRequest") or shipped.memory_request),
         memory_limit=str(section.get("memoryLimit") or shipped.memory_limit),
-        default_log_url=str(logger.get("defaultUrl") or shipped.default_log_url),
+        logger=_parse_logger(logger),
+    )
+
+
+def _parse_logger(section: JsonObject) -> LoggerSettings:
+    batch_size = section.get("batchSize") or 0
+    if not isinstance(batch_size, int) or batch_size < 0:
+        raise invalid_config("logger", f"batchSize = {batch_size}, must be a whole number of 0 or more")
+    return LoggerSettings(
+        default_url=str(section.get("defaultUrl") or LoggerSettings().default_url),
+        ca_bundle=str(section.get("caBundle") or ""),
+        ca_cert_file=str(section.get("caCertFile") or ""),
+        skip_tls_verify=bool(section.get("tlsSkipVerify")),
+        marshaller_url=str(section.get("marshallerUrl") or ""),
+        batch_size=batch_size,
+        batch_interval=str(section.get("batchInterval") or ""),
     )
 
 
@@ -229,6 +269,10 @@ def _parse_credentials(data: Mapping[str, str]) -> CredentialSettings:
 def _data(maps: Mapping[str, ConfigMap], name: str) -> Mapping[str, str]:
     found = maps.get(name)
     return found.data if found is not None else {}
+
+
+def _is_true(value: object) -> bool:
+    return str(value or "").lower() == "true"  # KServe ships texts.
 
 
 def _is_enabled(flag: str | None) -> bool:

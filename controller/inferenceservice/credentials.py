@@ -24,7 +24,7 @@ from controller.api.core import (
     Volume,
     VolumeMount,
 )
-from controller.api.inferenceservice import ModelStorage
+from controller.api.inferenceservice import LoggerStorage, ModelStorage
 from controller.base.errors import UserError
 from controller.inferenceservice.config import CredentialSettings, S3Defaults
 from controller.inferenceservice.secrets import AccountView, Identities, SecretView, StoreEntry
@@ -32,6 +32,8 @@ from controller.inferenceservice.sources import INVALID_STORAGE, PLACEHOLDER_SCH
 
 DEFAULT_ACCOUNT: Final = "default"
 """The service account of a pod that names none; Kubernetes' rule."""
+LOGGER_ACCOUNT: Final = "logger-sa"
+"""The service account of a logger that stores and names none; KServe's rule."""
 _ROLE_ANNOTATION: Final = "eks.amazonaws.com/role-arn"
 _GROUP: Final = "serving.kserve.io"
 _STORE_TYPES: Final = ("s3", "hdfs", "webhdfs")
@@ -89,6 +91,19 @@ def plan_access(sources: Sequence[Source], wanted: Wanted) -> Access:
     store = fetched[0].store
     access = _by_storage_secret(access, store, wanted) if store is not None else _by_account(access, wanted)
     return _with_ca_bundle(access, wanted)
+
+
+def logger_account(storage: LoggerStorage) -> str:
+    """The service account whose secrets hold the credentials for the place that a logger stores at."""
+    return storage.serviceAccountName or LOGGER_ACCOUNT
+
+
+def plan_logger_access(storage: LoggerStorage, wanted: Wanted) -> Access:
+    """What the agent gets to write its log; UserError where an account that the manifest names, or a secret, is missing."""
+    access, account = Access(sources=()), logger_account(storage)
+    if not storage.serviceAccountName and account not in wanted.identities.accounts:
+        return access  # KServe's name for it; nobody has to have one.
+    return _by_account(access, replace(wanted, account=account))
 
 
 def storage_secret_name(settings: CredentialSettings, annotations: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from controller.base.clock import Clock
 from controller.base.json import JsonView
 from controller.inferenceservice.components import Component
-from controller.inferenceservice.credentials import DEFAULT_ACCOUNT, names_to_read, storage_secret_name
+from controller.inferenceservice.credentials import DEFAULT_ACCOUNT, logger_account, names_to_read, storage_secret_name
 from controller.inferenceservice.secrets import AccountView, Identities, SecretView, view_account, view_secret
 from controller.inferenceservice.snapshot import Snapshot
 from controller.inferenceservice.sources import sources_of
@@ -54,6 +54,10 @@ class IdentityReader:
         for component in snapshot.components:
             annotations = {**snapshot.service.metadata.annotations, **component.spec.annotations}
             await self._read_for(reading, component, annotations, snapshot)
+            logger = component.spec.logger
+            if logger is not None and logger.storage is not None:
+                account = logger_account(logger.storage)
+                await self._read_account(reading, component.namespace, account, annotations, snapshot)
         return Identities(namespace=namespace, accounts=reading.accounts, secrets=reading.secrets)
 
     async def _read_for(
@@ -64,13 +68,18 @@ class IdentityReader:
         if not fetched:
             return
         if fetched[0].store is not None:
-            names: tuple[str, ...] = (storage_secret_name(settings, annotations),)
+            name = storage_secret_name(settings, annotations)
+            reading.secrets[name] = await self._get(SECRETS, namespace, name, view_secret)
         else:
             account = component.spec.serviceAccountName or DEFAULT_ACCOUNT
-            found = await self._get(SERVICE_ACCOUNTS, namespace, account, view_account)
-            reading.accounts[account] = found
-            names = names_to_read(found, annotations, settings)
-        for name in names:
+            await self._read_account(reading, namespace, account, annotations, snapshot)
+
+    async def _read_account(
+        self, reading: _Reading, namespace: str, account: str, annotations: Mapping[str, str], snapshot: Snapshot
+    ) -> None:
+        found = await self._get(SERVICE_ACCOUNTS, namespace, account, view_account)
+        reading.accounts[account] = found
+        for name in names_to_read(found, annotations, snapshot.settings.credentials):
             reading.secrets[name] = await self._get(SECRETS, namespace, name, view_secret)
 
     async def _get(

@@ -27,7 +27,7 @@ from controller.inferenceservice.children.pods import (
 from controller.inferenceservice.children.storage import add_storage, confidential_variables
 from controller.inferenceservice.components import Component, ComponentKind, is_stopped
 from controller.inferenceservice.conditions import FALSE, READY, TRUE, UNKNOWN
-from controller.inferenceservice.credentials import Access, Wanted, plan_access
+from controller.inferenceservice.credentials import Access, Wanted, plan_access, plan_logger_access
 from controller.inferenceservice.hosts import hosts_of
 from controller.inferenceservice.model_status import failed, observe_model
 from controller.inferenceservice.runtimes import RUNTIME_UNAVAILABLE, RuntimeChoice, select_runtime
@@ -130,15 +130,26 @@ def _draft(snapshot: Snapshot, views: Sequence[ComponentView], ingress: Ingress)
 
 def _access(snapshot: Snapshot, component: Component) -> Access:
     """How the component's initializer gets at its models."""
-    wanted = Wanted(
+    access = plan_access(sources_of(component.spec), _wanted(snapshot, component))
+    return replace(access, env=(*access.env, *confidential_variables(confidential_of(component.spec))))
+
+
+def _logger_access(snapshot: Snapshot, component: Component) -> Access:
+    """How the component's agent gets at the place that it stores its log at."""
+    logger = component.spec.logger
+    if logger is None or logger.storage is None:
+        return Access(sources=())
+    return plan_logger_access(logger.storage, _wanted(snapshot, component))
+
+
+def _wanted(snapshot: Snapshot, component: Component) -> Wanted:
+    return Wanted(
         annotations={**snapshot.service.metadata.annotations, **component.spec.annotations},
         account=component.spec.serviceAccountName,
         identities=snapshot.identities,
         settings=snapshot.settings.credentials,
         ca_bundle=snapshot.ca_bundle.config_map if snapshot.ca_bundle is not None else "",
     )
-    access = plan_access(sources_of(component.spec), wanted)
-    return replace(access, env=(*access.env, *confidential_variables(confidential_of(component.spec))))
 
 
 def _knative_service(
@@ -157,7 +168,9 @@ def _knative_service(
         settings=snapshot.settings,
         storage_containers=snapshot.storage_containers,
     )
-    pod = add_agent(pod, component, snapshot.settings.agent)
+    pod = add_agent(
+        pod, component, snapshot.settings.agent, annotations=annotations, access=_logger_access(snapshot, component)
+    )
     return build_knative_service(
         service,
         component,

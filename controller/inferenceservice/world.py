@@ -20,6 +20,7 @@ from controller.api.servingruntime import ClusterStorageContainer, ServingRuntim
 from controller.base.clock import Clock
 from controller.base.errors import UserError
 from controller.base.json import JsonView
+from controller.base.logging import get_logger
 from controller.base.names import ISVC_LABEL
 from controller.inferenceservice.ca_bundle import COPY_NAME, CaBundle, ca_bundle_for
 from controller.inferenceservice.config import KNATIVE_CONFIG_NAMES, Settings, parse_settings
@@ -47,6 +48,8 @@ _OWNER_INDEX: Final = "owner"
 _SERVICE_INDEX: Final = "service"
 
 T = TypeVar("T")
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,9 @@ class World:
         if self._parsed_settings[0] != version:
             parsed = {name: ConfigMap.parse(item) for name, item in maps.items() if item is not None}
             settings = parse_settings(ConfigMap.parse(kserve) if kserve is not None else None, parsed)
+            if settings.idle != self._parsed_settings[1].idle:
+                for item in settings.idle:
+                    log.warning("setting without effect", setting=item.name, value=item.value, why=item.why)
             self._parsed_settings = version, settings
         return self._parsed_settings[1]
 

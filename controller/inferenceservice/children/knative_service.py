@@ -22,6 +22,9 @@ _SCALING: Final = "autoscaling.knative.dev/"
 _KPA_CLASS: Final = "kpa.autoscaling.knative.dev"
 _SERVICE_ANNOTATIONS: Final = ("serving.knative.dev/rollout-duration", "serving.knative.openshift.io/enablePassthrough")
 """Annotations that Knative reads at the Service and not at its revisions."""
+_SCRAPING: Final = "serving.kserve.io/enable-prometheus-scraping"
+_SCRAPED: Final = {"prometheus.io/port": "9091", "prometheus.io/path": "/metrics"}
+"""Where Knative's queue-proxy shows its metrics; KServe's pod webhook writes the same."""
 _POD_FIELDS: Final = frozenset({
     "affinity", "automountServiceAccountToken", "containers", "dnsConfig", "dnsPolicy", "enableServiceLinks", "hostAliases",
     "hostIPC", "hostNetwork", "hostPID", "imagePullSecrets", "initContainers", "nodeSelector", "priorityClassName",
@@ -77,6 +80,8 @@ def _annotations(
     if not _is_initial_scale(merged.get(INITIAL_SCALE), zero_allowed=settings.zero_initial_scale_allowed):
         merged.pop(INITIAL_SCALE, None)
     merged.setdefault(f"{_SCALING}class", _KPA_CLASS)
+    if merged.get(_SCRAPING, str(settings.prometheus_scraping)).lower() == "true":
+        merged |= _SCRAPED
     return merged | _scaling(component.spec)
 
 
