@@ -18,8 +18,8 @@ bytes; clients reach longer paths as /proc/self/fd/N/NAME with N an open directo
 Rules: one thread, nothing but imports before the fork (a thread pool, an inference session or a gRPC channel would be
 dead in the child), and gc.freeze(), since a collection would write to, and so copy, every shared page.
 
-The fork itself takes 4 ms of 200 MB (page tables), which a request from zero waits for. So a template that has been asked once
-forks the next child ahead, in a quiet moment: the spare, which waits for its request.
+The fork itself takes 4 ms of 200 MB (page tables), which a request from zero waits for. So with --spare a template that has been
+asked once forks the next child ahead, in a quiet moment: the spare, which waits for its request.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     listener = listen(Path(options.socket))
     preload(options.preload)
-    Template(listener).serve()
+    Template(listener, keeps_spare=options.spare).serve()
     return 0
 
 
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="ladle.server.template", description=__doc__.splitlines()[0] if __doc__ else ""
     )
     parser.add_argument("--socket", required=True, help="path of the unix socket to listen on")
+    parser.add_argument("--spare", action="store_true", help="fork the next child before anybody asks for it")
     parser.add_argument("--preload", nargs="*", default=[], metavar="MODULE", help="modules to import before forking")
     return parser
 
@@ -118,8 +119,9 @@ class _Spare:
 class Template:
     """The loop: one listener, at most one client, any number of children."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, *, keeps_spare: bool = False) -> None:
         self._listener = listener
+        self._keeps_spare = keeps_spare
         self._client: socket.socket | None = None
         self._children: dict[int, str] = {}
         """The id of the request that started each living child, by pid."""
@@ -223,7 +225,7 @@ class Template:
         return spare.pid
 
     def _spare_wait_s(self) -> float | None:
-        if self._spare is not None or self._spare_due_s is None:
+        if not self._keeps_spare or self._spare is not None or self._spare_due_s is None:
             return None
         return max(0.0, self._spare_due_s - self._clock.monotonic_s())
 

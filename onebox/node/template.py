@@ -190,6 +190,7 @@ class Template:
             "ladle.server.template",
             "--socket",
             str(self._socket),
+            "--spare",
             "--preload",
             *self._modules,
         )

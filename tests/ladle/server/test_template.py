@@ -89,7 +89,7 @@ class World:
         self.process.wait(DEADLINE_S)
 
     def start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "ladle.server.template", "--socket", str(self.path)]
+        command = [sys.executable, "-m", "ladle.server.template", "--socket", str(self.path), "--spare"]
         process = subprocess.Popen([*command, "--preload", "greeter", "nowhere.to.be.found"], cwd=self.directory)
         wait_for("the socket", lambda: self.path.exists() and self.listens(process.pid))
         return process
