@@ -18,8 +18,8 @@ bytes; clients reach longer paths as /proc/self/fd/N/NAME with N an open directo
 Rules: one thread, nothing but imports before the fork (a thread pool, an inference session or a gRPC channel would be
 dead in the child), and gc.freeze(), since a collection would write to, and so copy, every shared page.
 
-The fork itself takes 4 ms of 200 MB (page tables), which a request from zero waits for. So with --spare a template that has been
-asked once forks the next child ahead, in a quiet moment: the spare, which waits for its request.
+The fork itself takes 4 ms of 200 MB (page tables), which a request from zero waits for. So with --spare a template that has
+been asked once forks the next child ahead, in a quiet moment: the spare, which waits for its request.
 """
 
 from __future__ import annotations
