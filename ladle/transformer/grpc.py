@@ -11,6 +11,7 @@ from ladle.protocol.grpc.schema import INFERENCE_SERVICE, message_class
 from ladle.transformer.attempts import Attempts, NotReached, failure
 from ladle.transformer.messages import Prediction, Question
 from ladle.transformer.settings import PredictorSettings
+from ladle.transformer.tls import distrust, no_tls, root_certificates
 
 _STATUSES = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -35,6 +36,12 @@ _BROKEN = ("Socket closed", "Connection reset", "recvmsg", "GOAWAY", "Broken pip
 """What it says where the connection ended under a call: perhaps seen, perhaps half done."""
 
 
+_DISTRUST = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed", "is not in peer certificate")
+"""What it says where the server's certificate is not one to believe."""
+_NO_TLS = "handshake failed"
+"""What it says where TLS came to nothing for another reason."""
+
+
 class GrpcPredictor:
     """Asks over gRPC. Use within one event loop."""
 
@@ -55,7 +62,8 @@ class GrpcPredictor:
         host, port = settings.address
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if settings.tls:
-            self._channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options=options)
+            credentials = grpc.ssl_channel_credentials(root_certificates(settings.authorities))
+            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
         else:
             self._channel = grpc.aio.insecure_channel(target, options=options)
         self._infer = self._channel.unary_unary(
@@ -97,6 +105,8 @@ class GrpcPredictor:
 
     def _failure(self, error: grpc.aio.AioRpcError) -> Exception:
         code, text = error.code(), error.details() or ""
+        if code is grpc.StatusCode.UNAVAILABLE and (failed := _tls_failure(self._settings.host, text)) is not None:
+            return failed
         if code is grpc.StatusCode.UNAVAILABLE and any(said in text for said in _NOT_SENT):
             return NotReached(text)
         if code is grpc.StatusCode.UNAVAILABLE and any(said in text for said in _BROKEN):
@@ -104,3 +114,10 @@ class GrpcPredictor:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED and text == _OWN_DEADLINE:
             return TimeoutError(text)
         return StatusError(_STATUSES.get(code, 500), {"error": text})
+
+
+def _tls_failure(host: str, text: str) -> Exception | None:
+    """What the text of a connection that was not made says about TLS; None where that is not the reason."""
+    if any(said in text for said in _DISTRUST):
+        return distrust(host, text)
+    return no_tls(host, text) if _NO_TLS in text else None

@@ -14,6 +14,7 @@ from ladle.transformer.attempts import Attempts, NotReached, failure
 from ladle.transformer.deadlines import HEADER, header_value
 from ladle.transformer.messages import Prediction, Question
 from ladle.transformer.settings import PredictorSettings, Protocol
+from ladle.transformer.tls import client_context, distrust, no_tls
 
 ANSWER_BYTES_MAX = 1024 * 1024 * 1024
 """The limit of our own server's bodies."""
@@ -33,7 +34,7 @@ class RestPredictor:
         self._clock = clock
         self._attempts = attempts
         host, port = settings.address
-        context = ssl.create_default_context() if settings.tls else None
+        context = client_context(settings.authorities) if settings.tls else None
         self._pool = ClientPool(
             host, port, None, idle_max=IDLE_CONNECTIONS_MAX, tls=context, server_name=_server_name(settings)
         )
@@ -68,6 +69,10 @@ class RestPredictor:
     async def _exchange(self, message: bytes) -> tuple[ResponseHead, bytes]:
         try:
             connection = await self._pool.connection()
+        except ssl.SSLCertVerificationError as error:
+            raise distrust(self._settings.host, error.verify_message) from error
+        except ssl.SSLError as error:
+            raise no_tls(self._settings.host, str(error.reason or error)) from error
         except OSError as error:
             raise NotReached(str(error)) from error
         finished = False

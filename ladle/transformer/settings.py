@@ -14,6 +14,7 @@ from enum import StrEnum
 from ladle.errors import UserError
 from ladle.server.options import with_underscores
 from ladle.server.queue_settings import flag, number
+from ladle.transformer.tls import find_authorities
 
 TIMEOUT_S = 600.0
 """KServe's --predictor_request_timeout_seconds."""
@@ -42,6 +43,9 @@ class PredictorSettings:
     """--predictor_protocol."""
     tls: bool = False
     """--predictor_use_ssl."""
+    authorities: str = ""
+    """With TLS, the file of the authorities that may vouch for the predictor (REQUESTS_CA_BUNDLE, else SSL_CERT_FILE); "" for
+    those that the machine, or the library of gRPC, has."""
     timeout_s: float = TIMEOUT_S
     """Longest wait for an answer, retries included; the client's own deadline may be shorter."""
     retries: int = 0
@@ -67,11 +71,13 @@ class PredictorSettings:
         except ValueError:
             known = ", ".join(Protocol)
             raise UserError(f"--predictor_protocol = {flags.predictor_protocol}, must be one of {known}") from None
+        tls = _truth("--predictor_use_ssl", flags.predictor_use_ssl)
         revision_s = number(env, "REVISION_TIMEOUT_SECONDS", 0)
         return cls(
             host=flags.predictor_host,
             protocol=protocol,
-            tls=_truth("--predictor_use_ssl", flags.predictor_use_ssl),
+            tls=tls,
+            authorities=find_authorities(env) if tls else "",
             # Beyond its own deadline nobody waits for this transformer's answer either.
             timeout_s=min(
                 flags.predictor_request_timeout_seconds, revision_s or flags.predictor_request_timeout_seconds

@@ -23,6 +23,7 @@ from ladle.transformer.messages import Prediction
 from ladle.transformer.settings import PredictorSettings, Protocol
 from tests.ladle.server.serving import Served, served, tensor
 from tests.ladle.server.wire import ask
+from tests.ladle.transformer.fronts import fronted
 
 DEADLINE_S = 20.0
 
@@ -74,18 +75,6 @@ class AsyncTenths(Transformer):
 def settings(app: Served, protocol: str, **given: Any) -> PredictorSettings:
     port = app.server.grpc_port if protocol == Protocol.GRPC else app.port
     return PredictorSettings(host=f"127.0.0.1:{port}", protocol=Protocol(protocol), **given)
-
-
-@contextlib.asynccontextmanager
-async def fronted(transformer: Transformer) -> AsyncIterator[Served]:
-    """A transformer's server; its connections to the predictor are closed at the end, as when a server ends."""
-    async with served(transformer, grpc_port=0) as app:
-        try:
-            yield app
-        finally:
-            transformer.unload()
-            for _ in range(3):  # The closing is scheduled, then done, then seen by the transports.
-                await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
