@@ -32,7 +32,7 @@ from controller.kube.resources import (
     ResourceType,
 )
 from controller.kube.typed import TypedObjects
-from onebox.knative.names import ROUTES_ANNOTATION, private_service_name
+from onebox.knative.names import FIELD_MANAGER, ROUTES_ANNOTATION, private_service_name
 from onebox.knative.settings import CONFIG_NAMESPACE, ServingSettings, parse_settings
 
 BY_CONFIGURATION, BY_REVISION, BY_ROUTE, BY_TARGET = "configuration", "revision", "route", "target"
@@ -67,7 +67,13 @@ class World:
             resource: ResourceType, *, namespace: str | None = None, label: str = "", keep: Keep | None = None
         ) -> Informer:
             return Informer(
-                client, resource, namespace=namespace, label_selector=label, clock=clock, rng=rng, keep=keep
+                client,
+                resource,
+                namespace=namespace,
+                label_selector=label,
+                clock=clock,
+                rng=rng,
+                keep=keep or _with_own_fields,
             )
 
         self.knative_services = informer(KNATIVE_SERVICES, keep=_without_managed_fields)
@@ -130,6 +136,13 @@ class World:
 def _without_managed_fields(obj: JsonView) -> JsonView:
     # Who wrote what is half of an object, and tells nothing about one that nobody here applies.
     return {**obj, "metadata": {name: value for name, value in obj["metadata"].items() if name != "managedFields"}}
+
+
+def _with_own_fields(obj: JsonView) -> JsonView:
+    # What we applied says what to take back; what others wrote is as large again, and nobody here asks for it.
+    entries = obj["metadata"].get("managedFields") or ()
+    own = [entry for entry in entries if entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"]
+    return {**obj, "metadata": {**obj["metadata"], "managedFields": own}}
 
 
 def _without_spec(obj: JsonView) -> JsonView:

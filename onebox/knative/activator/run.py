@@ -26,7 +26,7 @@ from onebox.knative.activator.metrics import collect_requests
 from onebox.knative.activator.pods import PodPool
 from onebox.knative.activator.probes import Prober
 from onebox.knative.activator.server import ActivatorServer
-from onebox.knative.activator.targets import Targets
+from onebox.knative.activator.targets import Targets, keep_parts
 from onebox.knative.stats_link import socket_path
 
 log = get_logger(__name__)
@@ -42,8 +42,8 @@ async def run(home: Home) -> None:
         loop.add_signal_handler(number, stop.set)
     async with KubeClient.open(home.component_kubeconfig("activator"), user_agent="ladle-activator") as client:
         informers = ActivatorInformers(
-            revisions=Informer(client, REVISIONS, clock=clock, rng=rng),
-            endpoints=Informer(client, ENDPOINTS, clock=clock, rng=rng),
+            revisions=Informer(client, REVISIONS, clock=clock, rng=rng, keep=keep_parts),
+            endpoints=Informer(client, ENDPOINTS, clock=clock, rng=rng, keep=keep_parts),
         )
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             background = [group.create_task(informer.run()) for informer in (informers.revisions, informers.endpoints)]
