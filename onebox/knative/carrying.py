@@ -24,6 +24,9 @@ from onebox.knative.names import FIELD_MANAGER
 
 SETTLE_S = 1.0
 """How long a status that only says "not yet" waits: longer than a warm start, shorter than a person looks. A guess."""
+WAKING_S = 0.5
+"""How long it waits where the object stays Ready and only something of it begins: a revision that wakes. Its first request
+waits for the same processor, and most revisions are awake, with other news, before that. A guess: twice a start from zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,7 @@ class Carrier:
         else:
             since_s = self._waiting_since_s.setdefault(key, self._clock.monotonic_s())
             waited_s = self._clock.monotonic_s() - since_s
-            wait_s = decide_wait_s(observed.owner.get("status") or {}, status, self._settle_s - waited_s)
+            wait_s = decide_wait_s(observed.owner.get("status") or {}, status, waited_s, settle_s=self._settle_s)
         if wait_s > 0:
             writes = [write for write in writes if not isinstance(write, Status | Tell)]
         else:
@@ -104,15 +107,26 @@ class Carrier:
         return Outcome(requeue_after_s=_sooner(observed.plan.requeue_after_s, wait_s or None))
 
 
-def decide_wait_s(before: JsonView, after: JsonView, left_s: float) -> float:
-    """How much longer, at most `left_s`, the status `after` waits before it replaces `before`; 0: not at all.
+def decide_wait_s(before: JsonView, after: JsonView, waited_s: float, *, settle_s: float) -> float:
+    """How much longer, after `waited_s`, the status `after` waits before it replaces `before`; 0: not at all.
 
-    Only "not yet" waits, and only where it takes no promise back: a Ready of an older generation is not left standing.
+    Only "not yet" waits, `settle_s` in all, and only where it takes no promise back: a Ready of an older generation is not
+    left standing.
     """
     outdated = before.get("observedGeneration") != after.get("observedGeneration") and _ready(before) == TRUE
-    if _ready(after) != UNKNOWN or outdated:
+    if outdated:
         return 0.0
-    return max(0.0, left_s)
+    if _ready(after) == UNKNOWN:
+        return max(0.0, settle_s - waited_s)
+    return max(0.0, WAKING_S - waited_s) if _only_begins(before, after) else 0.0
+
+
+def _only_begins(before: JsonView, after: JsonView) -> bool:
+    """Whether every condition that changed is open now."""
+    known = {condition["type"]: condition["status"] for condition in before.get("conditions") or ()}
+    found = after.get("conditions") or ()
+    changed = [condition["status"] for condition in found if known.get(condition["type"]) != condition["status"]]
+    return bool(changed) and all(status == UNKNOWN for status in changed)
 
 
 def _ready(status: JsonView) -> str:
