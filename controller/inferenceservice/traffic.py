@@ -7,7 +7,7 @@ revision that has just been asked for is never mistaken for one that has been ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from controller.api.inferenceservice import ComponentSpec, ComponentStatus
@@ -34,13 +34,21 @@ def split_traffic(
     return latest, TrafficTarget(revisionName=stable, latestRevision=False, percent=100 - percent, tag=PREVIOUS_TAG)
 
 
+def _pinned(targets: Iterable[TrafficTarget]) -> str | None:
+    """The revision that a split keeps beside the latest one."""
+    return next((target.revisionName for target in targets if target.tag == PREVIOUS_TAG), None)
+
+
 def follow_rollout(status: ComponentStatus, live: Service) -> ComponentStatus:
     """The component's status with the stable revision as the Knative Service shows it now."""
     targets = live.status.traffic or []
     ready = live.status.latestReadyRevisionName
-    kept = next((target.revisionName for target in targets if target.tag == PREVIOUS_TAG), None)
+    kept, asked = _pinned(targets), _pinned(live.spec.traffic)
     if not status.latestRolledoutRevision and kept:  # The status was lost; the split itself says what was stable.
         status = status.replace(latestRolledoutRevision=kept)
+    elif asked and status.latestRolledoutRevision == ready:
+        # Rolled back already: the split was written, and the status not yet, or not yet seen.
+        status = status.replace(latestRolledoutRevision=asked)
     latest = next((t for t in targets if t.latestRevision and t.revisionName == ready), None)
     if not ready or latest is None:
         return status

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.inferenceservice import ComponentStatus, PredictorSpec
-from controller.api.knative import Service
+from controller.api.knative import Service, TrafficTarget
 from controller.inferenceservice.traffic import follow_rollout, split_traffic
 from tests.controller.inferenceservice.builders import knative_service
 
@@ -98,6 +98,15 @@ def test_a_percent_without_a_new_revision_rolls_back_to_the_previous_one() -> No
     live = shown("v2", "v2", ("v2", 0, True), ("v2", 100, False))
     assert rollout(status("v2", "v1"), live) == ("v1", "v1")
     assert rollout(status("v2"), live) == ("v2", None)
+
+
+def test_a_roll_back_that_was_asked_for_is_not_forgotten() -> None:
+    """The split with v1 is written; the status that says so may come later, and what is shown is the split before."""
+    before = shown("v2", "v2", ("v2", 0, True), ("v2", 100, False), is_ready=False)
+    pinned = TrafficTarget(revisionName="v1", latestRevision=False, percent=100, tag="prev")
+    live = before.replace(spec=before.spec.replace(traffic=[TrafficTarget(latestRevision=True, percent=0), pinned]))
+    assert rollout(status("v2", "v1"), live) == ("v1", "v1")
+    assert rollout(status("v1", "v1"), live) == ("v1", "v1")
 
 
 def test_a_lost_status_is_found_again_in_the_split() -> None:

@@ -103,6 +103,20 @@ async def test_consecutive_canaries_keep_the_stable_revision_until_one_is_promot
     assert status["components"]["predictor"]["previousRolledoutRevision"] == "iris-predictor-00002"
 
 
+async def test_what_was_promoted_is_rolled_back_and_stays_so(box: KnativeBox) -> None:
+    """Whatever is written first, the split or the status that remembers why."""
+    await apply(box, "gs://models/1")
+    await box.make_ready("iris-predictor-00001")
+    await until(box, "v1 stable", ready="True", stable="1")
+    await apply(box, "gs://models/2")
+    await box.make_ready("iris-predictor-00002")
+    for _ in range(3):
+        await until(box, "v2 promoted", ready="True", traffic=[("2", 100)], stable="2")
+        await apply(box, "gs://models/2", canaryTrafficPercent=0)
+        await until(box, "all traffic on v1", ready="True", traffic=[("2", 0), ("1", 100)], stable="1")
+        await apply(box, "gs://models/2")
+
+
 async def test_a_model_that_cannot_be_fetched_names_its_uri_and_recovers(box: KnativeBox) -> None:
     await apply(box, "gs://models/nowhere")
     pod = await box.pod_of("iris-predictor-00001")
