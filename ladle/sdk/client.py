@@ -6,6 +6,7 @@ package. Controllers use another one, made for watching thousands of objects.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -132,13 +133,13 @@ class Client:
 
     def stream(self, path: str) -> Iterable[bytes]:
         """The body of a GET as it comes, for logs that are followed."""
-        connection = _connect(self._cluster, timeout_s=None)
-        connection.request("GET", path, headers=self._headers("application/json"))
-        response = connection.getresponse()
-        if response.status >= http.client.BAD_REQUEST:
-            raise ApiError(response.status, json.loads(response.read()).get("message", ""))
-        while chunk := response.read1():
-            yield chunk
+        with contextlib.closing(_connect(self._cluster, timeout_s=None)) as connection:
+            connection.request("GET", path, headers=self._headers("application/json"))
+            response = connection.getresponse()
+            if response.status >= http.client.BAD_REQUEST:
+                raise ApiError(response.status, json.loads(response.read()).get("message", ""))
+            while chunk := response.read1():
+                yield chunk
 
     def _exchange(self, method: str, path: str, body: bytes | None, content_type: str) -> tuple[int, bytes]:
         connection = _connect(self._cluster, timeout_s=REQUEST_TIMEOUT_S)

@@ -1,13 +1,17 @@
-"""examples/digits as it stands: a PNG in, a label out, by a small CNN in ONNX behind the image transformer."""
+"""examples/digits: a PNG in, a label out, by a small CNN in ONNX behind the image transformer, over REST and gRPC."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -25,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch, which trains the classifier, is not installed"),
 ]
 triton_grpc = pytest.importorskip("tritonclient.grpc")
+from tritonclient.utils import InferenceServerException  # noqa: E402  # Behind the check that it is installed.
 
 DEADLINE_S = 90.0
 COUNT = 20
@@ -123,22 +128,31 @@ def listed_at(box: Box, path: str) -> list[dict[str, Any]]:
     return items
 
 
-def test_it_answers_beside_its_predictor_in_one_pod(box: Box, manifest: dict[str, Any], pictures: list[bytes]) -> None:
+def collocated(name: str, manifest: dict[str, Any], *, port: int, flag: str, protocol: str) -> dict[str, Any]:
+    """One pod: the predictor on `port`, which only the transformer beside it asks."""
     given = manifest["spec"]["transformer"]["containers"][0]
     predictor = {
         "name": "kserve-container",
         "image": "ladle/onnxserver",
-        "args": ["--model_name=pair", "--model_dir=/mnt/models", "--http_port=8085"],
-        "env": [{"name": "STORAGE_URI", "value": manifest["spec"]["predictor"]["model"]["storageUri"]}],
+        "args": [f"--model_name={name}", "--model_dir=/mnt/models", f"--{flag}={port}"],
+        "env": [
+            {"name": "STORAGE_URI", "value": manifest["spec"]["predictor"]["model"]["storageUri"]},
+            {"name": "LADLE_ACCESS_LOG", "value": "true"},
+        ],
     }
+    told = [f"--model_name={name}", f"--predictor_host=localhost:{port}", f"--predictor_protocol={protocol}"]
     transformer = {
         **given,
         "name": "transformer-container",
-        "args": [*given["args"], "--model_name=pair", "--predictor_host=localhost:8085"],
+        "args": [*given["args"], *told],
         "ports": [{"containerPort": 8080, "protocol": "TCP"}],
     }
-    meta = {"name": "pair", "namespace": "default"}
-    box.client.apply({**manifest, "metadata": meta, "spec": {"predictor": {"containers": [predictor, transformer]}}})
+    meta = {"name": name, "namespace": "default"}
+    return {**manifest, "metadata": meta, "spec": {"predictor": {"containers": [predictor, transformer]}}}
+
+
+def test_it_answers_beside_its_predictor_in_one_pod(box: Box, manifest: dict[str, Any], pictures: list[bytes]) -> None:
+    box.client.apply(collocated("pair", manifest, port=8085, flag="http_port", protocol="v2"))
     box.client.wait_ready("pair", timeout_s=DEADLINE_S)
 
     def answer() -> list[int] | None:
@@ -150,3 +164,99 @@ def test_it_answers_beside_its_predictor_in_one_pod(box: Box, manifest: dict[str
 
     assert right(wait_for("an answer", answer, timeout_s=DEADLINE_S)) >= RIGHT_AT_LEAST
     box.client.delete("pair")
+
+
+H2C = {"containerPort": 8081, "name": "h2c", "protocol": "TCP"}
+"""KServe's form for gRPC: the only port, by this name."""
+SHORT_WINDOW = {"autoscaling.knative.dev/window": "6s"}
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+def over_grpc(name: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The example with gRPC from the client to the transformer, and from there to the predictor; both go to zero."""
+    changed = deepcopy(manifest)
+    changed["metadata"] = {"name": name, "namespace": "default", "annotations": SHORT_WINDOW}
+    predictor, transformer = changed["spec"]["predictor"], changed["spec"]["transformer"]
+    predictor["model"] |= {"ports": [H2C], "env": [{"name": "LADLE_ACCESS_LOG", "value": "true"}]}
+    [container] = transformer["containers"]
+    container["args"] = [*container["args"], "--predictor_protocol=grpc-v2"]
+    container["ports"] = [H2C]
+    for component in (predictor, transformer):
+        component["minReplicas"] = 0
+    return changed
+
+
+@contextmanager
+def triton(box: Box, name: str) -> Iterator[Any]:
+    """Triton's client at the gateway, for the host of this service."""
+    address = urlsplit(box.client.get(name)["status"]["url"])
+    options = [("grpc.default_authority", address.netloc), ("grpc.use_local_subchannel_pool", 1)]
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{address.port}", channel_args=options) as client:
+        yield client
+
+
+def infer(client: Any, name: str, pictures: list[bytes]) -> tuple[Any, Any]:
+    """Labels and scores, `(rows, 1)`, that the service has for files of pictures."""
+    tensor = triton_grpc.InferInput("images", [len(pictures)], "BYTES")
+    tensor.set_data_from_numpy(np.array(pictures, dtype=object))
+    answer = client.infer(name, [tensor], client_timeout=DEADLINE_S)
+    return answer.as_numpy("labels"), answer.as_numpy("scores")
+
+
+def calls_of(box: Box, pod_prefix: str, container: str) -> list[str]:
+    """The paths in the access logs of a component's pods."""
+    pods = [item["metadata"]["name"] for item in listed_at(box, "/api/v1/namespaces/default/pods")]
+    texts = []
+    for pod in (name for name in pods if name.startswith(pod_prefix)):
+        path = f"/api/v1/namespaces/default/pods/{pod}/log?container={container}"
+        texts += b"".join(box.client.stream(path)).decode().splitlines()
+    return [json.loads(text)["path"] for text in texts if '"path"' in text]
+
+
+def test_it_answers_over_grpc_all_the_way(box: Box, manifest: dict[str, Any], pictures: list[bytes]) -> None:
+    box.client.apply(over_grpc("digits-grpc", manifest))
+    box.client.wait_ready("digits-grpc", timeout_s=DEADLINE_S)
+    with triton(box, "digits-grpc") as client:
+        labels, scores = infer(client, "digits-grpc", pictures)
+        assert (labels.shape, scores.shape) == ((COUNT, 1), (COUNT, 1))
+        assert right(labels.flatten().tolist()) >= RIGHT_AT_LEAST
+        assert client.is_model_ready("digits-grpc", client_timeout=DEADLINE_S)
+        with pytest.raises(InferenceServerException, match=r"input 'images'\[0\]") as refused:
+            infer(client, "digits-grpc", [b"no picture"])
+        assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert MODEL_INFER in calls_of(box, "digits-grpc-predictor", "kserve-container")
+    answer = box.client.predict("digits-grpc", body(pictures))  # REST on the transformer's one port, gRPC behind it.
+    assert right([row[0]["label"] for row in answer["predictions"]]) >= RIGHT_AT_LEAST
+
+
+def test_one_grpc_call_wakes_the_transformer_and_its_predictor(box: Box, pictures: list[bytes]) -> None:
+    def pods() -> list[str]:
+        names = [item["metadata"]["name"] for item in listed_at(box, "/api/v1/namespaces/default/pods")]
+        return [name for name in names if name.startswith("digits-grpc-")]
+
+    wait_for("both are at zero", lambda: not pods(), timeout_s=DEADLINE_S)
+    with triton(box, "digits-grpc") as client:
+        labels, _ = infer(client, "digits-grpc", pictures)
+    assert right(labels.flatten().tolist()) >= RIGHT_AT_LEAST
+    box.client.delete("digits-grpc")
+
+
+def test_it_answers_over_grpc_beside_its_predictor(box: Box, manifest: dict[str, Any], pictures: list[bytes]) -> None:
+    service = collocated("pair-grpc", manifest, port=9000, flag="grpc_port", protocol="grpc-v2")
+    service["spec"]["predictor"]["containers"][1]["ports"] = [H2C]
+    box.client.apply(service)
+    box.client.wait_ready("pair-grpc", timeout_s=DEADLINE_S)
+    with triton(box, "pair-grpc") as client:
+
+        def answer() -> Any:
+            try:
+                return infer(client, "pair-grpc", pictures)
+            except InferenceServerException as error:
+                if error.status() == "StatusCode.UNAVAILABLE":  # Ready before its predictor has loaded.
+                    return None
+                raise
+
+        labels, _ = wait_for("an answer", answer, timeout_s=DEADLINE_S)
+    assert right(labels.flatten().tolist()) >= RIGHT_AT_LEAST
+    assert MODEL_INFER in calls_of(box, "pair-grpc-predictor", "kserve-container")
+    box.client.delete("pair-grpc")

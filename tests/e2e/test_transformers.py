@@ -1,18 +1,24 @@
-"""A picture in, a label out: a classifier of scikit-learn's digits behind the image transformer, on a onebox."""
+"""A picture in, a label out: a classifier of scikit-learn's digits behind the image transformer, on a onebox.
+
+Here the classifier is a line; the one that is a CNN runs in test_image_classifier.py, with the soaks.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import joblib
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from tritonclient.grpc import InferenceServerClient, InferInput
 
 from tests.e2e.box import Box
 from tests.runtimes.processes import KSERVE_PYTHON, needs_kserve
@@ -22,6 +28,9 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.e2e
 DEADLINE_S = 60.0
 KSERVE_SCRIPT = Path(__file__).parents[1] / "runtimes" / "kserve_scripts" / "transformer.py"
+EXPLAINER = Path(__file__).parents[2] / "examples" / "explainer" / "occlusion.py"
+H2C = {"containerPort": 8081, "name": "h2c", "protocol": "TCP"}
+"""KServe's form for gRPC: the only port, by this name."""
 ARGUMENTS = ["--width=8", "--height=8", "--mode=L", "--layout=flat", f"--scale={16 / 255}", "--top_k=1"]
 
 
@@ -55,9 +64,9 @@ def isvc(name: str, digits: Path, transformer: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def ask(box: Box, name: str, body: object) -> tuple[int, Any]:
+def ask(box: Box, name: str, body: object, *, verb: str = "predict") -> tuple[int, Any]:
     request = urllib.request.Request(
-        f"{box.gateway}/v1/models/{name}:predict",
+        f"{box.gateway}/v1/models/{name}:{verb}",
         data=json.dumps(body).encode(),
         headers={"Host": f"{name}.default.localhost", "Content-Type": "application/json"},
     )
@@ -87,6 +96,28 @@ def test_pictures_in_labels_out(served: Box) -> None:
 def test_what_is_no_picture_is_refused_by_the_transformer(served: Box) -> None:
     status, body = ask(served, "digits", {"instances": ["!!"]})
     assert (status, body["error"].startswith("instances[0]")) == (400, True)
+
+
+def test_pictures_in_labels_out_over_grpc_all_the_way(box: Box, digits: Path) -> None:
+    """From Triton's client to the transformer, and from there to the predictor; REST on the same port beside it."""
+    service = isvc("digits-grpc", digits, {"name": "kserve-container", "image": "ladle-image-transformer:latest"})
+    [transformer] = service["spec"]["transformer"]["containers"]
+    transformer |= {"args": [*ARGUMENTS, "--predictor_protocol=grpc-v2"], "ports": [H2C]}
+    service["spec"]["predictor"]["model"] |= {"ports": [H2C]}
+    box.client.apply(service)
+    address = urlsplit(box.client.wait_ready("digits-grpc", timeout_s=DEADLINE_S)["status"]["url"])
+    texts, labels = pictures(10)
+    tensor = InferInput("images", [len(texts)], "BYTES")
+    tensor.set_data_from_numpy(np.array([base64.b64decode(text) for text in texts], dtype=object))
+    options = [("grpc.default_authority", address.netloc), ("grpc.use_local_subchannel_pool", 1)]
+    with InferenceServerClient(f"127.0.0.1:{address.port}", channel_args=options) as client:
+        found = client.infer("digits-grpc", [tensor], client_timeout=DEADLINE_S).as_numpy("labels")
+    assert found.shape == (len(texts), 1)
+    assert sum(int(a) == b for [a], b in zip(found, labels, strict=True)) >= 9
+    status, body = ask(box, "digits-grpc", {"instances": texts})
+    assert status == 200, body
+    assert [[str(row[0]["label"])] for row in body["predictions"]] == [[label.decode()] for [label] in found]
+    box.client.delete("digits-grpc")
 
 
 OWN = '''
@@ -123,6 +154,32 @@ def test_a_transformer_of_ones_own_is_a_command(box: Box, digits: Path, tmp_path
     status, body = ask(box, name, {"instances": [[1.0]]})
     assert (status, "expected [rows, 64]" in body["error"]) == (400, True)  # The predictor's own words.
     box.client.delete(name)
+
+
+def test_an_explainer_of_ones_own_asks_the_predictor(box: Box, digits: Path) -> None:
+    """`:explain` goes to it by the VirtualService's rule, `:predict` past it; the predictor's refusal comes through."""
+    service = isvc("explained", digits, {})
+    del service["spec"]["transformer"]
+    explainer = {"name": "kserve-container", "image": "none", "command": ["python", str(EXPLAINER)]}
+    service["spec"]["explainer"] = {"containers": [explainer]}
+    box.client.apply(service)
+    ready = box.client.wait_ready("explained", timeout_s=DEADLINE_S)
+    conditions = {item["type"]: item["status"] for item in ready["status"]["conditions"]}
+    assert conditions["ExplainerReady"] == "True"
+    features, labels = load_digits(return_X_y=True)
+    rows = features[:3].tolist()
+    status, body = ask(box, "explained", {"instances": rows}, verb="explain")
+    assert status == 200, body
+    predictor = joblib.load(digits / "model.joblib")
+    for row, label, found in zip(features[:3], labels[:3].tolist(), body["explanations"], strict=True):
+        without = np.where(np.eye(64, dtype=bool), 0.0, row)
+        of_class = predictor.predict_proba([row])[0, label] - predictor.predict_proba(without)[:, label]
+        assert (found["class"], found["importance"]) == (label, pytest.approx(of_class.tolist(), abs=1e-6))
+    status, body = ask(box, "explained", {"instances": rows})
+    assert (status, np.asarray(body["predictions"]).shape) == (200, (3, 10))
+    status, body = ask(box, "explained", {"instances": [[1.0]]}, verb="explain")
+    assert (status, "expected [rows, 64]" in body["error"]) == (400, True)
+    box.client.delete("explained")
 
 
 def test_a_transformer_beside_its_predictor_in_the_pod(box: Box, digits: Path) -> None:
