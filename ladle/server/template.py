@@ -49,9 +49,9 @@ _PASSED_FDS = 2
 _ENDINGS_MAX = 1024
 """Endings kept for the next client: more pods than one machine has. A guess."""
 _BACKLOG = 8
-SPARE_DELAY_S = 0.5
-"""From the last fork to that of a spare: servers that have just begun have the processor first. A guess, several times what one
-takes to start."""
+SPARE_DELAY_S = 0.1
+"""From the last fork to that of a spare: servers that have just begun have the processor first. A guess, twice what one takes
+to start."""
 _ALWAYS_IMPORTED = ("encodings.idna",)
 """What the standard library imports when a server begins to listen (2 ms): any host that is text goes through it."""
 
