@@ -8,17 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port
+from tests.ladle.server.process import DEADLINE_S, ServerProcess
 from tests.waiting import wait_for
 
-DEADLINE_S = 30.0
 SERVER = """
 import os, sys, threading
 from pathlib import Path
@@ -44,73 +41,15 @@ sys.exit(serve(Patient("patient"), options=ServerOptions.parse(sys.argv[1:], os.
 """
 
 
-class Process:
-    """A model server in a directory of its own; files tell its model what to do."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.log = directory / "log"
-        self.port, self.admin_port = free_port(), free_port()
-        env = {
-            **os.environ,
-            "LADLE_HOST": "127.0.0.1",
-            "LADLE_HTTP_PORT": str(self.port),
-            "LADLE_ADMIN_PORT": str(self.admin_port),
-            "LADLE_TERMINATION_LOG": str(directory / "last-words"),
-            "LADLE_DRAIN_QUIET_S": "0.3",
-            "POD_NAME": "pod-1",
-        }
-        (directory / "server.py").write_text(SERVER)
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "server.py", "--http_port=1", "--some-unknown-flag"],
-                cwd=directory,
-                env=env,
-                stderr=log,
-            )
-        wait_for("it has begun", lambda: self.status("/metrics", port=self.admin_port) == 200)
-
-    def say(self, name: str, text: str = "") -> None:
-        part = self.directory / f"{name}.part"
-        part.write_text(text)
-        part.rename(self.directory / name)
-
-    def fetch(self, path: str, body: bytes | None = None, port: int | None = None, **headers: str) -> tuple[int, str]:
-        url = f"http://127.0.0.1:{port or self.port}{path}"
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, body, named), timeout=DEADLINE_S) as answer:
-                return answer.status, answer.read().decode("latin-1")
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    def status(self, path: str, port: int | None = None, **headers: str) -> int:
-        try:
-            return self.fetch(path, port=port, **headers)[0]
-        except OSError:
-            return 0
-
-    def listens(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port)).close()
-        except ConnectionRefusedError:
-            return False
-        return True
-
-    def probe(self) -> int:
-        return self.status("/", User_Agent="kube-probe/1.32", K_Network_Probe="queue")
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Process]:
-    server = Process(tmp_path)
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    server = ServerProcess(tmp_path, SERVER, "--http_port=1", "--some-unknown-flag")
+    wait_for("it has begun", lambda: server.status("/metrics", port=server.admin_port) == 200)
     yield server
-    server.process.kill()
-    server.process.wait(DEADLINE_S)
+    server.close()
 
 
-def test_nobody_can_connect_until_the_model_is_loaded(server: Process) -> None:
+def test_nobody_can_connect_until_the_model_is_loaded(server: ServerProcess) -> None:
     assert not server.listens()
     assert server.fetch("/metrics", port=server.admin_port)[0] == 200, "statistics are told meanwhile"
     server.say("loaded")
@@ -118,14 +57,14 @@ def test_nobody_can_connect_until_the_model_is_loaded(server: Process) -> None:
     assert (server.probe(), server.status("/v2/models/patient/ready")) == (200, 200), "from the first connection on"
 
 
-def test_a_model_that_cannot_be_loaded_ends_it_with_the_reason(server: Process) -> None:
+def test_a_model_that_cannot_be_loaded_ends_it_with_the_reason(server: ServerProcess) -> None:
     server.say("loaded", "weights are missing")
     assert server.process.wait(DEADLINE_S) == 1
     assert "ValueError: weights are missing" in (server.directory / "last-words").read_text()
     assert "weights are missing" in server.log.read_text()
 
 
-def test_sigterm_lets_requests_finish_and_refuses_new_ones(server: Process) -> None:
+def test_sigterm_lets_requests_finish_and_refuses_new_ones(server: ServerProcess) -> None:
     server.say("loaded")
     wait_for("it is ready", lambda: server.probe() == 200)
     body = b'{"instances":[1]}'
@@ -143,7 +82,7 @@ def test_sigterm_lets_requests_finish_and_refuses_new_ones(server: Process) -> N
     assert server.process.wait(DEADLINE_S) == 0
 
 
-def test_probes_fail_while_it_drains_and_requests_do_not(server: Process) -> None:
+def test_probes_fail_while_it_drains_and_requests_do_not(server: ServerProcess) -> None:
     server.say("loaded")
     wait_for("it is ready", lambda: server.probe() == 200)
     with subprocess.Popen(["curl", "-s", f"http://127.0.0.1:{server.admin_port}/wait-for-drain"]) as drain:
@@ -154,12 +93,12 @@ def test_probes_fail_while_it_drains_and_requests_do_not(server: Process) -> Non
     assert server.process.wait(DEADLINE_S) == 0
 
 
-def test_sigterm_ends_it_even_while_it_loads(server: Process) -> None:
+def test_sigterm_ends_it_even_while_it_loads(server: ServerProcess) -> None:
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(DEADLINE_S) == 0
 
 
-def test_the_admin_port_tells_the_last_second(server: Process) -> None:
+def test_the_admin_port_tells_the_last_second(server: ServerProcess) -> None:
     server.say("loaded")
     server.say("answer")
     wait_for("it is ready", lambda: server.probe() == 200)

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.ports import free_ports
+from tests.ladle.server.process import DEADLINE_S, ServerProcess
 from tests.waiting import wait_for
 
-DEADLINE_S = 60.0
 SERVER = """
 import os, sys, threading
 from pathlib import Path
@@ -48,63 +40,14 @@ sys.exit(serve(Obedient("m"), Obedient("n"), options=ServerOptions.parse(sys.arg
 """
 
 
-class FleetProcess:
+class FleetProcess(ServerProcess):
     """The parent; files in its directory tell the models what to do."""
 
     def __init__(self, directory: Path, workers: int, *, script: str = SERVER, **env: str) -> None:
-        self.directory = directory
-        self.port, self.admin_port, self.grpc_port = free_ports(3)
-        ports = {"HTTP": self.port, "ADMIN": self.admin_port, "GRPC": self.grpc_port}
-        (directory / "server.py").write_text(script)
-        self.log = directory / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "server.py", f"--workers={workers}", "--max_threads=8"],
-                cwd=directory,
-                env={
-                    **os.environ,
-                    "LADLE_HOST": "127.0.0.1",
-                    **{f"LADLE_{name}_PORT": str(port) for name, port in ports.items()},
-                    "LADLE_TERMINATION_LOG": str(directory / "last-words"),
-                    "LADLE_DRAIN_QUIET_S": "0.2",
-                    "POD_NAME": "pod-1",
-                    **env,
-                },
-                stderr=log,
-            )
+        super().__init__(directory, script, f"--workers={workers}", "--max_threads=8", grpc=True, **env)
 
     def ready(self) -> None:
         wait_for("the fleet is ready", lambda: self.probe() == 200, timeout_s=DEADLINE_S)
-
-    def listens(self) -> bool:
-        """Asks nothing: a request would tell a server that drains that it is still wanted."""
-        try:
-            socket.create_connection(("127.0.0.1", self.port)).close()
-        except ConnectionRefusedError:
-            return False
-        except ConnectionResetError:  # It closed between the two halves of the greeting.
-            return True
-        return True
-
-    def probe(self) -> int:
-        return self.status("/", User_Agent="kube-probe/1.32", K_Network_Probe="queue")
-
-    def status(self, path: str, body: bytes | None = None, **headers: str) -> int:
-        try:
-            return self.fetch(path, body, **headers)[0]
-        except OSError:
-            return 0
-
-    def fetch(self, path: str, body: bytes | None = None, port: int | None = None, **headers: str) -> tuple[int, str]:
-        """Over a connection of its own, so that the kernel chooses a worker each time."""
-        url = f"http://127.0.0.1:{port or self.port}{path}"
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, body, named), timeout=DEADLINE_S) as answer:
-                return answer.status, answer.read().decode("latin-1")
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
 
     def ask(self, word: object = 1) -> int:
         """The pid that answered."""
@@ -138,15 +81,6 @@ class FleetProcess:
         path = self.directory / name
         return len(path.read_text()) if path.exists() else 0
 
-    def say(self, name: str, text: str = "") -> None:
-        (self.directory / name).write_text(text)
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE_S)
-
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.say("answer")
-            self.process.kill()  # Its workers see that it is gone, and end.
-            self.process.wait(DEADLINE_S)
+        self.say("answer")
+        super().close()
