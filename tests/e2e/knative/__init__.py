@@ -9,7 +9,6 @@ otherwise than there:
 | F7 | 200 requests; twenty seconds in `make test-long` | the same five clients ask the same server |
 | F9 | the container ends at once | a crash after ten seconds is the same condition, later |
 | F10 | PORT is 8801 in the pod's spec, another port in the process | pods share one machine (docs/decisions/0001) |
-| F11, F22 | not here | HTTP/2, gRPC and WebSockets: tests/e2e/test_grpc.py |
 | F12 | ready after 3 s, failing with a period of 1 s; 10 s and a period of 0 in `make test-long` | what counts is the order |
 | F12 | no failing of a TCP probe | a server that is connected to cannot fail one |
 | F13 | both windows 10 s, two targets; 1 to 8 targets and two minutes in `make test-long` | test_autoscaling.py says why ten |
@@ -19,6 +18,7 @@ otherwise than there:
 | F18 | pods are made ready one by one by the test | no race between them decides what is seen |
 | F19 | 8 s; 60 s in `make test-long` | the number of steps follows the duration |
 | F21 | a request of 6 s, timeout 20 s; 35 s and 45 s in `make test-long` | what counts is the order |
+| F22 | the client goes on talking after the deletion, and closes | the pod drains for as long as a socket is open |
 
 No fixture needs a container engine: what Knative's images do, a program behind the sidecar does.
 """
