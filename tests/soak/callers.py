@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import grpc
+from tritonclient.grpc import service_pb2
 
 from tests.e2e.manifests import INSTANCES, V2_REQUEST
 
@@ -101,6 +102,38 @@ def _one_class(predictions: list[int]) -> str:
     return str(predictions[0])
 
 
+def _channel(url: str) -> grpc.aio.Channel:
+    address = urlsplit(url)
+    options = [("grpc.default_authority", address.netloc), ("grpc.max_reconnect_backoff_ms", 1000)]
+    return grpc.aio.insecure_channel(f"127.0.0.1:{address.port}", options)
+
+
+@dataclass(frozen=True, slots=True)
+class Infer:
+    """Predictions of a model by calls of ModelInfer, on one HTTP/2 connection."""
+
+    url: str
+    name: str
+
+    async def open(self, stack: AsyncExitStack, lanes: int) -> Callable[[], Awaitable[str]]:
+        channel = await stack.enter_async_context(_channel(self.url))
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=service_pb2.ModelInferRequest.SerializeToString,
+            response_deserializer=service_pb2.ModelInferResponse.FromString,
+        )
+        request = service_pb2.ModelInferRequest(model_name=self.name)
+        tensor = request.inputs.add(name="input-0", datatype="FP64", shape=[2, 4])
+        for row in INSTANCES["instances"]:
+            tensor.contents.fp64_contents.extend(row)
+
+        async def call() -> str:
+            answer = await infer(request, timeout=REQUEST_TIMEOUT_S, wait_for_ready=True)
+            return _one_class(list(answer.outputs[0].contents.int64_contents))
+
+        return call
+
+
 @dataclass(frozen=True, slots=True)
 class Grpc:
     """Calls on one HTTP/2 connection: unary, or a stream of `words` answered one by one.
@@ -112,9 +145,7 @@ class Grpc:
     words: int = 0
 
     async def open(self, stack: AsyncExitStack, lanes: int) -> Callable[[], Awaitable[str]]:
-        address = urlsplit(self.url)
-        options = [("grpc.default_authority", address.netloc), ("grpc.max_reconnect_backoff_ms", 1000)]
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{address.port}", options))
+        channel = await stack.enter_async_context(_channel(self.url))
         echo = channel.unary_unary("/t.Talker/Echo")
         talk = channel.stream_stream("/t.Talker/Talk")
 

@@ -32,8 +32,12 @@ TWO_AT_MOST = {**SHORT_WINDOW, "autoscaling.knative.dev/max-scale": "2"}
 MANY = 3
 """Replicas that the waking service reaches."""
 PIECES, GAP_S = 5, 0.1
-WAKING_RATES = {"pieces": 10.0, "call": 15.0, "talk": 5.0}
-"""Requests/s to the foreign servers while they are awake, at a share of 1."""
+WAKING_RATES = {"waking-grpc": 5.0, "pieces": 10.0, "call": 15.0, "talk": 5.0}
+"""Requests/s over gRPC and in pieces to what goes to zero, while it is awake, at a share of 1."""
+BOTH = {"ports": [{"containerPort": 8081, "name": "h2c", "protocol": "TCP"}]}
+"""REST and gRPC on one port."""
+CHANGING = ("changing", "changing-grpc")
+"""The sources of the service that changes."""
 IDLE = ("waking", "pieces", "talker")
 """Services that go to zero."""
 
@@ -46,7 +50,9 @@ class Scene:
     versions: tuple[str, str]
 
     def changing(self, version: int, **predictor: Any) -> None:
-        self.box.client.apply(isvc("changing", self.versions[version], **predictor))
+        manifest = isvc("changing", self.versions[version], **predictor)
+        manifest["spec"]["predictor"]["model"] |= BOTH
+        self.box.client.apply(manifest)
 
     def streaming(self, number: int) -> None:
         self.box.client.apply(foreign("pieces", STREAMING, TWO_AT_MOST, round_number=number, concurrency=4))
@@ -62,10 +68,12 @@ class Scene:
             Source(name="v1", caller=callers.v1(url["steady"], "steady"), rate=60 * share),
             Source(name="v2", caller=callers.v2(url["steady"], "steady"), rate=60 * share),
             Source(name="binary", caller=callers.v2_binary(url["steady"], "steady"), rate=40 * share),
-            Source(name="changing", caller=callers.v1(url["changing"], "changing"), rate=40 * share),
+            Source(name="changing", caller=callers.v1(url["changing"], "changing"), rate=25 * share),
+            Source(name="changing-grpc", caller=callers.Infer(url["changing"], "changing"), rate=15 * share),
             Source(name="call", caller=callers.Grpc(talker), rate=0),
             Source(name="talk", caller=callers.Grpc(talker, words=5), rate=0),
             Source(name="waking", caller=callers.v1(url["waking"], "waking"), rate=0, lanes=64),
+            Source(name="waking-grpc", caller=callers.Infer(url["waking"], "waking"), rate=0, lanes=64),
             Source(name="pieces", caller=callers.pieces(pieces, count=PIECES, gap_s=GAP_S), rate=0, lanes=64),
         ]
 
@@ -85,6 +93,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
             scaleMetric="rps",
             scaleTarget=5,
         )
+        waking["spec"]["predictor"]["model"] |= BOTH
         box.client.apply(isvc("steady", versions[0]))
         box.client.apply(waking)
         scene.changing(0)
@@ -105,13 +114,14 @@ def cycle(scene: Scene, load: Load, number: int, *, share: float) -> None:
     load.rates.update(waking=20, **{name: max(rate * share, 2) for name, rate in WAKING_RATES.items()})
     wait_for("the most replicas", lambda: len(pods_of(scene.box, "waking")) == MANY, timeout_s=60)
     more(load, "waking", 20)
+    more(load, "waking-grpc", 3)
     more(load, "talk", 3)
 
     enter(load, f"{number} rollout")
     scene.changing(new)
     scene.streaming(number)
     scene.talking(number)
-    settled(scene, load, "changing", {str(new)})
+    settled(scene, load, {str(new)})
     wait_foreign(scene.box, "pieces")
     wait_foreign(scene.box, "talker")
     more(load, "pieces", 3)
@@ -119,11 +129,12 @@ def cycle(scene: Scene, load: Load, number: int, *, share: float) -> None:
     enter(load, f"{number} canary")
     scene.changing(old, canaryTrafficPercent=30)
     scene.box.client.wait_ready("changing", timeout_s=60)
-    wait_for("both versions answer", lambda: len(load.answers_of("changing", load.phase)) == 2, timeout_s=30)
+    for source in CHANGING:
+        wait_for(f"both versions answer {source}", lambda: len(load.answers_of(source, load.phase)) == 2)  # noqa: B023
 
     enter(load, f"{number} rollback")
     scene.changing(old, canaryTrafficPercent=0)
-    settled(scene, load, "changing", {str(new)})
+    settled(scene, load, {str(new)})
 
     enter(load, f"{number} to zero")
     load.rates.update(dict.fromkeys(("waking", *WAKING_RATES), 0))
@@ -135,15 +146,15 @@ def wait_idle(scene: Scene) -> None:
     wait_for("no pods", lambda: not [name for service in IDLE for name in pods_of(scene.box, service)], timeout_s=90)
 
 
-def settled(scene: Scene, load: Load, source: str, versions: set[str]) -> None:
-    """The service is ready, and from then on only these versions answer."""
-    scene.box.client.wait_ready(source, timeout_s=60)
+def settled(scene: Scene, load: Load, versions: set[str]) -> None:
+    """The service that changes is ready, and from then on only these versions answer, over REST and gRPC."""
+    scene.box.client.wait_ready("changing", timeout_s=60)
     what, attempt = load.phase, 0
 
     def only_these() -> bool:
         nonlocal attempt
-        if load.answered(source, load.phase) >= 5:
-            if set(load.answers_of(source, load.phase)) == versions:
+        if all(load.answered(source, load.phase) >= 5 for source in CHANGING):
+            if all(set(load.answers_of(source, load.phase)) == versions for source in CHANGING):
                 return True
             attempt += 1
             load.phase = f"{what}, look {attempt}"
