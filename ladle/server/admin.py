@@ -2,6 +2,7 @@
 
 GET /metrics          the last whole second of concurrency: Knative's Stat as protobuf, or JSON
 GET /wait-for-drain   starts the drain, answers when it is quiet
+GET /prometheus       the queue-proxy's own metrics as Prometheus' text, where it has any
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from ladle.clock import Clock
 from ladle.server.http.application import Answer
 from ladle.server.http.messages import TEXT, Request, Response
+from ladle.server.metrics import Counter, render_page
 from ladle.server.stats import REPORT_PERIOD_S, ConcurrencyStats, Report
 
 PROTOBUF = b"application/protobuf"
@@ -107,10 +109,13 @@ def encode_stat(pod: str, report: Report, uptime_s: float) -> bytes:
 class AdminHandler:
     """An http Handler for the admin port."""
 
-    def __init__(self, reporter: StatsReporter, drain: Callable[[], Awaitable[None]]) -> None:
-        """`drain` starts to drain, and returns when that is done."""
+    def __init__(
+        self, reporter: StatsReporter, drain: Callable[[], Awaitable[None]], instruments: Sequence[Counter] = ()
+    ) -> None:
+        """`drain` starts to drain, and returns when that is done. `instruments`: what /prometheus shows."""
         self._reporter = reporter
         self._drain = drain
+        self._instruments = instruments
 
     def __call__(self, request: Request) -> Answer:
         match request.path:
@@ -118,6 +123,8 @@ class AdminHandler:
                 return self._reporter.answer(request)
             case "/wait-for-drain":
                 return self._wait()
+            case "/prometheus":
+                return Response(200, render_page(self._instruments), content_type=TEXT)
             case _:
                 return Response(404, b"404 page not found\n", content_type=TEXT)
 

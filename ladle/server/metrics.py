@@ -200,6 +200,7 @@ class ServerMetrics:
             "from a request's headers (gRPC: its message) to its decoding: its body, and its slot",
             model,
         )
+        self.payload_events = payload_event_counter()
         self.load = Gauge("ladle_model_load_seconds", "how long the model took to load", model)
         self.size = Gauge("ladle_model_size_bytes", "the files in the model's directory", model)
 
@@ -222,7 +223,7 @@ class ServerMetrics:
         from prometheus_client import exposition
 
         registry = prometheus_client.CollectorRegistry(auto_describe=False)
-        registry.register(_Collector(self))
+        registry.register(_Collector(vars(self).values()))
         if pids:
             registry.register(_ProcessesCollector(pids))
         else:
@@ -233,15 +234,29 @@ class ServerMetrics:
         return encode(registry), content_type.encode()
 
 
+def payload_event_counter() -> Counter:
+    """Events of KServe's logger by what became of them: sent, failed, dropped."""
+    return Counter("ladle_payload_events", "events of requests and answers, by what became of them", ("outcome",))
+
+
+def render_page(instruments: Iterable[Histogram | Counter]) -> bytes:
+    """Just these instruments, as Prometheus' text."""
+    import prometheus_client
+
+    registry = prometheus_client.CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(instruments))
+    return prometheus_client.generate_latest(registry)
+
+
 class _Collector:
-    def __init__(self, metrics: ServerMetrics) -> None:
-        self._metrics = metrics
+    def __init__(self, instruments: Iterable[Histogram | Counter]) -> None:
+        self._instruments = list(instruments)
 
     def describe(self) -> Iterable[Any]:
         return ()
 
     def collect(self) -> Iterator[Any]:
-        for instrument in vars(self._metrics).values():
+        for instrument in self._instruments:
             yield from instrument.families()
 
 

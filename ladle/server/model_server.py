@@ -33,6 +33,7 @@ from ladle.server.metrics import ServerMetrics
 from ladle.server.model import Model
 from ladle.server.model_folders import ModelFolders
 from ladle.server.options import ServerOptions
+from ladle.server.payload_log import PayloadLog
 from ladle.server.queue_proxy import QueueProxy
 from ladle.server.repository import ModelRepository, ServedModel
 from ladle.server.rest.router import RestRouter
@@ -191,6 +192,10 @@ class ModelServer:
         self._probe_path = _probe_path(options.queue.readiness_probe)
         self._access_log = AccessLog(clock) if options.access_log else None
         handler: Handler = DocsPages(self._router, server_version()) if options.docs else self._router
+        self._payload_log: PayloadLog | None = None
+        if options.payload_log is not None:
+            self._payload_log = PayloadLog(options.payload_log, self.metrics.payload_events, tasks, clock=clock)
+            handler = self._payload_log.around(handler)
         if self._access_log is not None:
             handler = self._access_log.timed(handler)
         self.queue_proxy = QueueProxy(handler, self._ready, tasks=tasks, settings=options.queue, clock=clock)
@@ -316,6 +321,8 @@ class ModelServer:
                 both.create_task(self._http2.drain(timeout_s))
             if self._grpc is not None:
                 both.create_task(self._grpc.drain(timeout_s))
+        if self._payload_log is not None:
+            await self._payload_log.delivery.drain()
 
     async def close(self) -> None:
         """Ends at once."""
@@ -323,6 +330,8 @@ class ModelServer:
             await self._grpc.close()
         if self._fleet is not None:
             self._fleet.leave()
+        if self._payload_log is not None:
+            self._payload_log.delivery.close()
         self._reporter.close()
         self._admin.close()
         self._http.close()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ladle.server.batch_queue import BatchSettings
+from ladle.server.payload_events import PayloadLogSettings
 from ladle.server.queue_settings import QueueSettings, flag, number
 
 HTTP_PORT = 8080
@@ -53,6 +54,8 @@ class ServerOptions:
     """Whether /docs and /openapi.json are served (KServe's --enable_docs_url)."""
     batching: BatchSettings | None = None
     """Whether and how requests are put together; None for one by one."""
+    payload_log: PayloadLogSettings | None = None
+    """Where requests and answers are told as events; None for nowhere."""
     queue: QueueSettings = field(default_factory=QueueSettings)
 
     @classmethod
@@ -74,6 +77,7 @@ class ServerOptions:
             access_log=_says_yes(flags.access_log) or flags.access_log_format is not None,
             docs=_says_yes(flags.enable_docs_url),
             batching=_batching(flags),
+            payload_log=PayloadLogSettings.parse(argv, env),
             queue=QueueSettings.from_environment(env),
         )
 

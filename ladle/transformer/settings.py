@@ -6,12 +6,12 @@ KServe's controller appends --predictor_host to a transformer's arguments; the r
 from __future__ import annotations
 
 import argparse
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ladle.errors import UserError
+from ladle.server.cluster_names import is_cluster_name
 from ladle.server.options import with_underscores
 from ladle.server.queue_settings import flag, number
 from ladle.transformer.tls import find_authorities
@@ -22,7 +22,6 @@ RETRIES_MAX = 10
 """More would only add load to a predictor that is down. A guess."""
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 """Longest gRPC message either way; KServe's --grpc_max_send_message_length."""
-_CLUSTER_SUFFIXES = (".svc", ".svc.cluster.local")
 
 
 class Protocol(StrEnum):
@@ -115,15 +114,6 @@ def split_address(text: str, default_port: int) -> tuple[str, int]:
     if not port.isdigit() or not 0 < int(port) < 65536:
         raise UserError(f"--predictor_host = {text}, its port must be a number in [1, 65535]")
     return host.strip("[]"), int(port)
-
-
-def is_cluster_name(name: str) -> bool:
-    """Whether Kubernetes' DNS would answer for it: NAME.NAMESPACE, and that with .svc or .svc.cluster.local behind."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return name.endswith(_CLUSTER_SUFFIXES) or name.count(".") == 1
-    return False
 
 
 def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:

@@ -18,6 +18,9 @@ from ladle.server.http.server import HttpServer
 from ladle.server.http2.first_bytes import FirstBytes
 from ladle.server.http2.messages import HTTP2
 from ladle.server.http2.server import Http2Connection, Http2Server
+from ladle.server.metrics import payload_event_counter
+from ladle.server.payload_events import PayloadLogSettings
+from ladle.server.payload_log import PayloadLog
 from ladle.server.queue_proxy import QueueProxy
 from ladle.server.queue_settings import BadSetting, QueueSettings, number
 from runtimes.queueproxy.batching import BatchingProxy
@@ -52,11 +55,13 @@ class SidecarSettings:
     queue: QueueSettings
     batching: BatchSettings | None = None
     """Whether and how predictions are put together; None for one by one."""
+    payload_log: PayloadLogSettings | None = None
+    """Where requests and answers are told as events; None for nowhere."""
 
     @classmethod
     def parse(cls, argv: Sequence[str], env: Mapping[str, str]) -> SidecarSettings:
-        """The flags of KServe's agent, as far as they are about batching, and Knative's environment, with Ladle's names
-        for ports that the node chose; UserError where one cannot be read."""
+        """The flags of KServe's agent for its batcher and its logger, and Knative's environment, with Ladle's names for
+        ports that the node chose; UserError where one cannot be read."""
         queue = QueueSettings.from_environment(env)
         return cls(
             host=env.get("LADLE_HOST") or "0.0.0.0",  # noqa: S104  # As above.
@@ -67,6 +72,7 @@ class SidecarSettings:
             probe=parse_probe(queue.readiness_probe),
             queue=queue,
             batching=_batching(argv),
+            payload_log=PayloadLogSettings.parse(argv, env),
         )
 
 
@@ -98,6 +104,11 @@ class Sidecar:
         handler: Handler = proxy
         if settings.batching is not None:
             handler = BatchingProxy(proxy, settings=settings.batching, tasks=tasks, clock=clock)
+        events = payload_event_counter()
+        self._payload_log: PayloadLog | None = None
+        if settings.payload_log is not None:  # Before the batcher, as in KServe's agent: what clients sent and got.
+            self._payload_log = PayloadLog(settings.payload_log, events, tasks, clock=clock)
+            handler = self._payload_log.around(handler)
         self.queue_proxy = QueueProxy(
             self._follow(handler), prober.ready, tasks=tasks, settings=settings.queue, clock=clock
         )
@@ -105,7 +116,7 @@ class Sidecar:
         self._http2 = Http2Server(self.queue_proxy, tasks, clock=clock, limits=self._http.limits)
         self._listener: asyncio.Server | None = None
         self._reporter = StatsReporter(self.queue_proxy.stats, clock=clock, pod=settings.queue.pod)
-        admin = AdminHandler(self._reporter, self.queue_proxy.drainer.wait)
+        admin = AdminHandler(self._reporter, self.queue_proxy.drainer.wait, [events])
         self._admin = HttpServer(Dispatcher(admin, tasks), tasks, clock=clock)
         self.http_port = 0
         self.admin_port = 0
@@ -139,9 +150,13 @@ class Sidecar:
         async with asyncio.TaskGroup() as both:
             both.create_task(self._http.drain(timeout_s))
             both.create_task(self._http2.drain(timeout_s))
+        if self._payload_log is not None:
+            await self._payload_log.delivery.drain()
 
     def close(self) -> None:
         """Ends at once."""
+        if self._payload_log is not None:
+            self._payload_log.delivery.close()
         self._reporter.close()
         self.queue_proxy.close()
         self._admin.close()

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from ladle.clock import SystemClock
 from ladle.server.batch_queue import BatchSettings
+from ladle.server.payload_events import PayloadLogSettings
 from ladle.server.queue_settings import QueueSettings
 from runtimes.queueproxy.readiness import ReadinessProbe
 from runtimes.queueproxy.sidecar import Sidecar, SidecarSettings
@@ -123,6 +124,7 @@ async def sidecar(
     user_port: int,
     probe: ReadinessProbe | None = None,
     batching: BatchSettings | None = None,
+    payload_log: PayloadLogSettings | None = None,
     h2c: bool = False,
     **queue: Any,
 ) -> AsyncIterator[Sidecar]:
@@ -134,6 +136,7 @@ async def sidecar(
         user_port=user_port,
         probe=probe or ReadinessProbe(),
         batching=batching,
+        payload_log=payload_log,
         h2c=h2c,
         queue=QueueSettings(pod="iris-00001-pod", **queue),
     )

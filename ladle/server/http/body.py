@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 BUFFERED_BYTES_MAX = 256 * 1024
 """What may wait unread before the socket is paused; one read of uvloop. A guess that bounds memory per connection."""
 
 
+class BodyTap(Protocol):
+    """Sees a body while somebody else reads it."""
+
+    def add(self, piece: bytes) -> None: ...
+
+    def end(self) -> None:
+        """All of it was read."""
+
+
 class BodyStream:
     """An async iterator of chunks. It ends with the body, or with ConnectionResetError where the client went away."""
 
-    __slots__ = ("_buffered_bytes", "_chunks", "_ended", "_failure", "_pause", "_resume", "_waiter")
+    __slots__ = ("_buffered_bytes", "_chunks", "_ended", "_failure", "_pause", "_resume", "_waiter", "tap")
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._chunks: deque[bytes] = deque()
@@ -23,6 +33,7 @@ class BodyStream:
         self._waiter: asyncio.Future[None] | None = None
         self._pause = pause
         self._resume = resume
+        self.tap: BodyTap | None = None
 
     @property
     def complete(self) -> bool:
@@ -52,6 +63,8 @@ class BodyStream:
             if self._failure is not None:
                 raise self._failure
             if self._ended:
+                if self.tap is not None:
+                    self.tap.end()
                 raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -62,6 +75,8 @@ class BodyStream:
         self._buffered_bytes -= len(chunk)
         if self._buffered_bytes <= BUFFERED_BYTES_MAX:
             self._resume()
+        if self.tap is not None:
+            self.tap.add(chunk)
         return chunk
 
     def _wake(self) -> None:

@@ -11,6 +11,7 @@ from ladle.server.batch_queue import BatchSettings
 from ladle.server.model import Model
 from ladle.server.model_server import ModelServer, running
 from ladle.server.options import ServerOptions
+from ladle.server.payload_events import PayloadLogSettings
 from ladle.server.queue_settings import QueueSettings
 from tests.ladle.server.wire import Answer, ask
 
@@ -48,6 +49,7 @@ async def served(
     grpc_port: int | None = None,
     access_log: bool = False,
     docs: bool = False,
+    payload_log: PayloadLogSettings | None = None,
     **queue: Any,
 ) -> AsyncIterator[Served]:
     options = ServerOptions(
@@ -58,6 +60,7 @@ async def served(
         batching=batching,
         access_log=access_log,
         docs=docs,
+        payload_log=payload_log,
         queue=QueueSettings(**queue),
     )
     async with running(models, options) as server:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ladle.errors import UserError
-from ladle.transformer.settings import PredictorSettings, Protocol, is_cluster_name, split_address
+from ladle.server.cluster_names import is_cluster_name
+from ladle.transformer.settings import PredictorSettings, Protocol, split_address
 
 GATEWAY = "127.0.0.1:30001"
 
