@@ -226,6 +226,12 @@ class Writer:
             raise invalid(resource.kind, resource.group, request.name, error.errors) from error
         except UserError as error:
             raise bad_request(error.message) from error
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            # Admission comes before the schema, as in Kubernetes, and may stumble over a field of the wrong type.
+            wrong = target.version.schemas.structural.validate(value)
+            if not wrong:
+                raise
+            raise invalid(resource.kind, resource.group, request.name, wrong) from error
 
     def _others(self, target: Target, value: JsonView) -> tuple[JsonView, ...]:
         records = self._store.select(target.resource.key, target.namespace)

@@ -13,6 +13,7 @@ from controller.kube.resources import (
     CONFIG_MAPS,
     INFERENCE_GRAPHS,
     INFERENCE_SERVICES,
+    KNATIVE_SERVICES,
     NAMESPACES,
     SERVING_RUNTIMES,
     TRAINED_MODELS,
@@ -100,3 +101,17 @@ async def test_graphs_and_trained_models_are_judged(shared_api: ApiProcess) -> N
     }
     with pytest.raises(Rejected, match=r"spec.model.storageUri.*s3://"):
         await shared_api.client.create(TRAINED_MODELS, model)
+
+
+@pytest.mark.parametrize("containers", ["one", ["one"], [{"name": 3}], {"name": "a"}])
+async def test_a_field_of_the_wrong_type_is_the_users_fault_whatever_admission_makes_of_it(
+    shared_api: ApiProcess, containers: Any
+) -> None:
+    manifest = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "hello", "namespace": "default"},
+        "spec": {"template": {"spec": {"containers": containers}}},
+    }
+    with pytest.raises(Rejected, match="containers"):
+        await shared_api.client.create(KNATIVE_SERVICES, manifest)
