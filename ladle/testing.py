@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ladle.clock import SystemClock
 from ladle.errors import UserError
@@ -109,14 +109,27 @@ class RecordedPredictor:
 
 
 def ask(
-    transformer: Transformer, body: object, *, predictor: Predictor, headers: Mapping[str, str] | None = None
+    transformer: Transformer,
+    body: object,
+    *,
+    predictor: Predictor,
+    headers: Mapping[str, str] | None = None,
+    verb: Literal["predict", "explain"] = "predict",
 ) -> Answered:
-    """What the transformer answers to a request, of V1 or V2 as its body shows; not for use within an event loop."""
-    return asyncio.run(ask_async(transformer, body, predictor=predictor, headers=headers))
+    """What the transformer answers to a request, of V1 or V2 as its body shows; not for use within an event loop.
+
+    `explain` is V1's only.
+    """
+    return asyncio.run(ask_async(transformer, body, predictor=predictor, headers=headers, verb=verb))
 
 
 async def ask_async(
-    transformer: Transformer, body: object, *, predictor: Predictor, headers: Mapping[str, str] | None = None
+    transformer: Transformer,
+    body: object,
+    *,
+    predictor: Predictor,
+    headers: Mapping[str, str] | None = None,
+    verb: Literal["predict", "explain"] = "predict",
 ) -> Answered:
     """The same within an event loop."""
     transformer.use(predictor)
@@ -125,7 +138,7 @@ async def ask_async(
     try:
         await repository.load(transformer.name)
         router = RestRouter(DataPlane(repository, clock=clock, metrics=metrics), clock=clock, metrics=metrics)
-        response = router(_request(transformer.name, body, headers or {}))
+        response = router(_request(transformer.name, body, headers or {}, verb))
         if is_later(response):
             response = await response
         assert isinstance(response, Response)
@@ -134,8 +147,8 @@ async def ask_async(
         repository.close()
 
 
-def _request(name: str, body: object, headers: Mapping[str, str]) -> Request:
-    path = f"/v2/models/{name}/infer" if _is_v2(body) else f"/v1/models/{name}:predict"
+def _request(name: str, body: object, headers: Mapping[str, str], verb: str) -> Request:
+    path = f"/v2/models/{name}/infer" if _is_v2(body) and verb == "predict" else f"/v1/models/{name}:{verb}"
     given = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
     request = Request("POST", path.encode(), given)
     request.body = encode(body)

@@ -52,6 +52,14 @@ class Transformer(Model):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock: Clock = SystemClock()
 
+    async def ask(self, value: Any, request: InferRequest) -> Prediction:
+        """What the predictor says of `value`, which is anything that `preprocess` may return.
+
+        For code that asks on its own, as the `explain` of an explainer does; with the headers and the deadline of the
+        client's request. StatusError where the predictor refuses or does not answer.
+        """
+        return await self._ask(await self._arrive(value, request), request)
+
     def use(self, predictor: Predictor) -> None:
         """From now on asks this one: a test's stand-in, or a way to a predictor that is not known here."""
         self._predictor = predictor

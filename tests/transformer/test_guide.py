@@ -31,8 +31,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "LADLE_HOST": "127.0.0.1"}
 
 
-def test_the_example_is_tested_as_the_guide_says() -> None:
-    (command,) = (block for block in BLOCKS if "pytest" in block)
+@pytest.mark.parametrize("command", [block for block in BLOCKS if "pytest" in block])
+def test_the_examples_are_tested_as_the_guide_says(command: str) -> None:
     ended = subprocess.run(
         [*command.split(), "-p", "no:cacheprovider"],
         cwd=ROOT,
@@ -42,7 +42,7 @@ def test_the_example_is_tested_as_the_guide_says() -> None:
         timeout=DEADLINE_S,
     )
     assert ended.returncode == 0, ended.stdout
-    assert "1 passed" in ended.stdout or ended.stdout.startswith(".")
+    assert ended.stdout.startswith("."), ended.stdout
 
 
 def test_the_example_runs_before_a_model(tmp_path: Path) -> None:
