@@ -1,7 +1,8 @@
 """What has become of the model: on its way, loaded, or failed and why, read off the newest revision's pods. (pure)
 
-The states and transitions are KServe's (spec/kserve.md 2.10). Three differences: a failure is forgotten once the model is
-loaded, a service scaled to zero keeps its model's state, and images that cannot be had are failures too.
+The states and transitions are KServe's (spec/kserve.md 2.10). What differs: a failure names its revision, and is forgotten
+with it or once the model is loaded; a service scaled to zero keeps its model's state; images that cannot be had, and servers
+that are not ready by Knative's progress deadline, are failures too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from controller.api.core import ContainerStateTerminated, ContainerStatus, Pod
 from controller.api.inferenceservice import FailureInfo, ModelCopies, ModelStates, ModelStatus
 from controller.api.knative import Service, is_observed, is_ready
+from controller.api.meta import Condition
 from controller.base.errors import UserError
 from controller.inferenceservice.children.storage import INITIALIZER
 from controller.inferenceservice.conditions import FALSE
@@ -35,6 +37,8 @@ _CRASH_LOOP: Final = "CrashLoopBackOff"
 _IMAGE_REASONS: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
 """Why a container waits in a way that mends itself only if somebody changes something."""
 _SIDECAR: Final = "queue-proxy"
+_CONFIGURATIONS_READY: Final = "ConfigurationsReady"
+_DEADLINE_ANNOTATION: Final = "serving.knative.dev/progress-deadline"
 
 
 class State(StrEnum):
@@ -83,7 +87,7 @@ def observe_model(
         "states": ModelStates(activeModelState=active, targetModelState=state.value),
         "copies": copies,
     }
-    failure = seen.failure or _still_relevant(before.lastFailureInfo, state)
+    failure = _failure_of(live, newest, seen, before.lastFailureInfo, state)
     if failure is not None:
         status["lastFailureInfo"] = failure
     return ModelStatus(**status)
@@ -129,7 +133,9 @@ def _look(live: Service | None, pods: Sequence[Pod], uris: tuple[str, ...]) -> _
     if live is not None and not is_observed(live):  # Its revisions are those of an older specification.
         return _Seen(State.PENDING)
     if pods:
-        return _look_at_pod(pods[0], uris)
+        seen = _look_at_pod(pods[0], uris)
+        gave_up = seen.state is State.PENDING and live is not None and _given_up(live) is not None
+        return _Seen(State.FAILED) if gave_up else seen
     if live is not None and any(item.status == FALSE for item in live.status.conditions):
         return _Seen(State.FAILED)
     return _Seen(State.PENDING)
@@ -199,6 +205,52 @@ def _last_words(name: str, ended: ContainerStateTerminated) -> str:
     return f"container {name} ended with exit code {ended.exitCode} and said nothing; see its log"
 
 
-def _still_relevant(failure: FailureInfo | None, state: State) -> FailureInfo | None:
-    """A failure to load stays visible until the model is loaded; what was wrong with an older spec does not."""
-    return None if failure is None or state is State.LOADED or failure.reason in _SPEC_REASONS else failure
+def _failure_of(
+    live: Service | None, pods: Sequence[Pod], seen: _Seen, before: FailureInfo | None, state: State
+) -> FailureInfo | None:
+    """What is wrong with the newest revision: what its pod says, has said, or else what Knative says."""
+    revision = live.status.latestCreatedRevisionName if live is not None else None
+    if seen.failure is not None:
+        return seen.failure.replace(modelRevisionName=revision) if revision else seen.failure
+    known = _still_relevant(before, state, revision)
+    if known is not None or state is not State.FAILED or live is None:
+        return known
+    return _never_ready(live, pods)
+
+
+def _still_relevant(failure: FailureInfo | None, state: State, revision: str | None) -> FailureInfo | None:
+    """A failure to load stays visible until the model is loaded; what was wrong with an older spec or revision does not."""
+    if failure is None or state is State.LOADED or failure.reason in _SPEC_REASONS:
+        return None
+    return None if failure.modelRevisionName not in (None, revision) else failure
+
+
+def _given_up(live: Service) -> Condition | None:
+    """What Knative says of a newest revision that it does not wait for any longer; None while it does."""
+    said, revision = live.status.condition(_CONFIGURATIONS_READY), live.status.latestCreatedRevisionName
+    # One that is ready stays so: then no further revision could be made.
+    failed_one = revision and revision != live.status.latestReadyRevisionName
+    return said if failed_one and said is not None and said.status == FALSE else None
+
+
+def _never_ready(live: Service, pods: Sequence[Pod]) -> FailureInfo | None:
+    """A revision that Knative gave up, with what to do about it."""
+    said, revision = _given_up(live), live.status.latestCreatedRevisionName
+    if said is None:
+        return None
+    words = f"revision {revision} does not become ready: {(said.message or said.reason or '').strip().rstrip('.')}. "
+    deaf = next((item.name for pod in pods[:1] for item in pod.status.containerStatuses if _is_deaf(item)), None)
+    if deaf is None:
+        words += f"`kubectl describe revision -n {live.metadata.namespace} {revision}` tells more"
+    else:
+        limit = live.spec.template.metadata.annotations.get(_DEADLINE_ANNOTATION)
+        words += (
+            f"Container {deaf} runs, but its readiness probe does not succeed: see `kubectl logs -n "
+            f"{live.metadata.namespace} {pods[0].metadata.name} -c {deaf}`, and mend the server or its readinessProbe, or "
+            f"give it longer by the annotation {_DEADLINE_ANNOTATION}{f' (now {limit})' if limit else ''}"
+        )
+    return FailureInfo(reason=RUNTIME_UNHEALTHY, message=words, modelRevisionName=revision)
+
+
+def _is_deaf(status: ContainerStatus) -> bool:
+    return status.name != _SIDECAR and status.state.running is not None and not status.ready

@@ -66,7 +66,9 @@ BREAKAGES: dict[str, Breakage] = {
     "crashes": Breakage("ModelLoadFailed", ("exit code 3",), command="raise SystemExit(3)"),
     "killed": Breakage("ModelLoadFailed", ("137",), command="import os; os.kill(os.getpid(), 9)"),
     "never-ready": Breakage(
-        "RevisionFailed", ("never-ready-predictor-00002", "timed out progressing"), command=DEAF,
+        "RuntimeUnhealthy",
+        ("never-ready-predictor-00002", "timed out", "readiness probe", "kubectl logs", "progress-deadline (now 3s)"),
+        command=DEAF,
         annotations={"serving.knative.dev/progress-deadline": "3s"},
     ),
 }  # fmt: skip

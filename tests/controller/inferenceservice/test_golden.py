@@ -89,6 +89,11 @@ DIFFERENCES = (
         where=("first-failing", "canary-failing"),
     ),
     Difference(
+        why="a failure names its revision (modelRevisionName), so that it can be told from one of an older revision",
+        words=("lastFailureInfo.modelRevisionName",),
+        where=("first-failing", "canary-failing"),
+    ),
+    Difference(
         why="a removed transformer is deleted, with its conditions and its part of the status",
         words=("transformer", "Transformer"),
         where=("transformer-comes-and-goes",),

@@ -158,6 +158,49 @@ def test_a_pod_on_its_way_out_does_not_count() -> None:
     assert verdict(observe(leaving))[1] == "Pending"
 
 
+GIVEN_UP = knative_service(
+    ready="False", created="iris-predictor-00002", latest_ready="iris-predictor-00001", reason="RevisionFailed",
+    message='Revision "iris-predictor-00002" failed with message: the deployment has timed out progressing.',
+)  # fmt: skip
+
+
+def test_a_server_that_is_never_ready_fails_when_knative_gives_it_up_and_is_told_what_to_do() -> None:
+    deaf = pod(container_status("queue-proxy"), container_status(), revision="iris-predictor-00002")
+    waiting = knative_service(ready="Unknown", created="iris-predictor-00002", latest_ready="iris-predictor-00001")
+    assert verdict(observe(deaf, live=waiting, before=LOADED)) == ("Loaded", "Pending", "InProgress")
+    info = failure(observe(deaf, live=GIVEN_UP, before=LOADED))
+    assert (info.reason, info.exitCode, info.modelRevisionName) == ("RuntimeUnhealthy", None, "iris-predictor-00002")
+    said = ("iris-predictor-00002 does not become ready", "timed out progressing", "readiness probe does not succeed")
+    to_do = (f"kubectl logs -n ns {deaf.metadata.name} -c kserve-container", "serving.knative.dev/progress-deadline")
+    assert all(word in info.message for word in (*said, *to_do))
+    # Knative takes its pods away; what was said of them stays.
+    assert failure(observe(live=GIVEN_UP, before=observe(deaf, live=GIVEN_UP, before=LOADED))) == info
+
+
+def test_a_revision_without_pods_that_was_given_up_is_told_as_well() -> None:
+    info = failure(observe(live=GIVEN_UP))
+    assert (info.reason, info.modelRevisionName) == ("RuntimeUnhealthy", "iris-predictor-00002")
+    assert "kubectl describe revision -n ns iris-predictor-00002" in info.message
+
+
+def test_what_a_container_said_counts_for_more_than_that_it_was_given_up() -> None:
+    crashed = pod(container_status(state=ended(3, "boom")), revision="iris-predictor-00002")
+    before = observe(crashed, live=GIVEN_UP)
+    assert failure(before).message == failure(observe(live=GIVEN_UP, before=before)).message == "boom"
+
+
+def test_a_failure_of_an_older_revision_is_forgotten() -> None:
+    before = observe(pod(container_status(state=ended(1, "boom"))))
+    assert failure(before).modelRevisionName == "iris-predictor-00001"
+    newer = knative_service(ready="Unknown", created="iris-predictor-00002")
+    assert observe(live=newer, before=before).lastFailureInfo is None
+
+
+def test_a_revision_that_is_ready_is_not_blamed_for_one_that_could_not_be_made() -> None:
+    refused = knative_service(ready="False", latest_ready="iris-predictor-00001", reason="RevisionFailed")
+    assert observe(live=refused).lastFailureInfo is None
+
+
 def test_a_failure_is_forgotten_once_the_model_is_loaded() -> None:
     broken = observe(pod(container_status(state=ended(1, "boom"))))
     assert observe(pod(container_status()), before=broken).lastFailureInfo == broken.lastFailureInfo

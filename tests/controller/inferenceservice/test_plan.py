@@ -189,8 +189,8 @@ def test_a_service_that_fails_tells_why() -> None:
     made = plan(
         ready_service(), knative_service(ready="False", reason="RevisionFailed"), virtual_service=virtual_service()
     )
-    (event,) = made.events
-    assert (event.type, event.reason) == ("Warning", "InferenceServiceNotReady")
+    assert events(made) == [("Warning", "RuntimeUnhealthy"), ("Warning", "InferenceServiceNotReady")]
+    event = made.events[-1]
     assert event.message == "InferenceService [iris] is no longer Ready because of: PredictorReady, Ready"
 
 
