@@ -13,33 +13,19 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.box import ROOT, Box, kubectl_missing
+from tests.e2e.buckets import KEY, SECRET, s3_bucket
 from tests.e2e.manifests import isvc
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-moto_server = pytest.importorskip("moto.server")
-botocore_session = pytest.importorskip("botocore.session")
-
-KEY, SECRET = "key", "a-secret-that-nobody-may-see"
-
 
 @pytest.fixture(scope="module")
 def endpoint(iris: Path) -> Iterator[str]:
     """An S3 with the iris model, and with a neighbour whose name begins like it."""
-    server = moto_server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = botocore_session.get_session().create_client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id=KEY, aws_secret_access_key=SECRET
-    )
-    client.create_bucket(Bucket="models")
-    client.put_object(Bucket="models", Key="iris/model.joblib", Body=(iris / "model.joblib").read_bytes())
-    client.put_object(Bucket="models", Key="iris2/other.joblib", Body=b"not a model")
-    client.close()
-    yield url
-    server.stop()
+    model = (iris / "model.joblib").read_bytes()
+    with s3_bucket("models", {"iris/model.joblib": model, "iris2/other.joblib": b"not a model"}) as url:
+        yield url
 
 
 def commands() -> str:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import threading
-import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-REQUEST_TIMEOUT_S = 90
-"""What waits for a pod on a busy machine has to be answered all the same."""
+from tests.e2e.traffic import REQUEST_TIMEOUT_S, Traffic, background
 
 
 @dataclass(frozen=True)
@@ -47,47 +43,8 @@ def ask_at_once(url: str, count: int, path: str = "/", *, clients: int = 50) -> 
         return list(threads.map(lambda _: ask(url, path), range(count)))
 
 
-@dataclass
-class Load:
-    """What became of a load's requests so far: status codes, or the name of the error."""
-
-    period_s: float
-    outcomes: Counter[str] = field(default_factory=Counter)
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def failures(self) -> dict[str, int]:
-        return {outcome: count for outcome, count in self.outcomes.items() if outcome != "200"}
-
-    @property
-    def answered(self) -> int:
-        return self.outcomes["200"]
-
-    def client(self, url: str, path: str) -> None:
-        while not self.stop.is_set():
-            began_s = time.monotonic()
-            try:
-                outcome = str(ask(url, path).status)
-            except (OSError, http.client.HTTPException) as error:
-                outcome = type(error).__name__
-            self.outcomes[outcome] += 1
-            self.stop.wait(self.period_s - (time.monotonic() - began_s))
-
-
 @contextmanager
-def load(url: str, path: str = "/", *, clients: int, period_s: float = 0.0) -> Iterator[Load]:
-    """As many requests at once as there are clients, until the block ends.
-
-    A client starts one each `period_s` seconds at most and never makes up for lost time, so that a busy machine makes the
-    load lighter, and never heavier.
-    """
-    running = Load(period_s)
-    threads = [threading.Thread(target=running.client, args=(url, path)) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
+def load(url: str, path: str = "/", *, clients: int, period_s: float = 0.0) -> Iterator[Traffic]:
+    """As many requests at once as there are clients, each on a connection of its own, until the block ends."""
+    with background([lambda: str(ask(url, path).status)] * clients, period_s=period_s) as running:
         yield running
-    finally:
-        running.stop.set()
-        for thread in threads:
-            thread.join()

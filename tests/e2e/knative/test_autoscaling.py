@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from tests.e2e.knative.asking import Load, load
+from tests.e2e.knative.asking import load
 from tests.e2e.knative.serving import Serving, conditions, container, service, template
+from tests.e2e.traffic import Traffic
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
@@ -29,7 +30,7 @@ def bounds(pods: int) -> range:
     return range(pods - 1, math.ceil(math.ceil(pods / UTILIZATION) * 1.1) + 1)
 
 
-def hold(serving: Serving, revision: str, running: Load, pods: int, requests: int) -> None:
+def hold(serving: Serving, revision: str, running: Traffic, pods: int, requests: int) -> None:
     """The pods stay in their bounds while so many requests are answered, once there are as many as the load is targets."""
     wait_for(f"{pods} pods", lambda: serving.ready_pods(revision) >= pods, timeout_s=SCALE_S)
     enough = running.answered + requests

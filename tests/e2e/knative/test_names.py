@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ladle.sdk.client import ApiError
-from tests.e2e.knative.asking import Load, ask, load
+from tests.e2e.knative.asking import ask, load
 from tests.e2e.knative.serving import Manifest, Serving, container, service, template
 from tests.e2e.servers.text import HELLO, PEPPERONI, SPACEPORT
+from tests.e2e.traffic import Traffic
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
@@ -42,7 +43,7 @@ def test_each_new_template_makes_a_revision_and_no_request_fails(serving: Servin
     assert serving.revisions("hello") == [f"hello-0000{number}" for number in range(1, 5)]
 
 
-def _expect_revision(serving: Serving, manifest: Manifest, name: str, prober: Load) -> None:
+def _expect_revision(serving: Serving, manifest: Manifest, name: str, prober: Traffic) -> None:
     serving.run(manifest)
     status = serving.get("service", "hello")["status"]
     assert status["latestCreatedRevisionName"] == status["latestReadyRevisionName"] == name
