@@ -9,6 +9,7 @@ from controller.base.logging import get_logger
 from controller.kube.store import Change, ChangeKind
 from onebox.node.logs import PodLogs
 from onebox.node.machine import Machine
+from onebox.node.memory_kills import RECENT_S
 from onebox.node.spec import Pod, parse_pod
 from onebox.node.state import PodRecord
 from onebox.node.worker import PodWorker, pod_of_record
@@ -39,6 +40,7 @@ class Agent:
             self._end_vanished()
             self._machine.pods.subscribe(self._on_change)
             group.create_task(self._rotate_logs())
+            group.create_task(self._look_at_memory_kills())
 
     def _end_vanished(self) -> None:
         live = {pod["metadata"]["uid"] for pod in self._machine.pods.items()}
@@ -104,3 +106,9 @@ class Agent:
                     await asyncio.to_thread(PodLogs(self._machine.home, worker.record).rotate)
                 except OSError as error:
                     log.warning("log not rotated", pod=worker.record.name, error=str(error))
+
+    async def _look_at_memory_kills(self) -> None:
+        """So that a container's end is not explained by somebody else's of hours ago."""
+        while True:
+            await asyncio.sleep(RECENT_S)
+            self._machine.memory_kills.recent()

@@ -15,6 +15,7 @@ from controller.kube.informer import Informer
 from onebox.home import Home
 from onebox.node.environment import INHERITED
 from onebox.node.launcher import Launcher
+from onebox.node.memory_kills import MemoryKills
 from onebox.node.ports import PortPool
 from onebox.node.process_table import Sweeper
 from onebox.node.records import RecordStore
@@ -31,6 +32,7 @@ class Machine:
     ports: PortPool
     launcher: Launcher
     sweeper: Sweeper
+    memory_kills: MemoryKills
     inherited: Mapping[str, str]
     cpus: int
     memory_bytes: int

@@ -24,6 +24,7 @@ from onebox.node.agent import Agent
 from onebox.node.images import chosen_preloads
 from onebox.node.launcher import Launcher
 from onebox.node.machine import Machine, cpu_count, inherited_variables, memory_bytes
+from onebox.node.memory_kills import MemoryKills
 from onebox.node.ports import PortPool
 from onebox.node.predictors import gateway_variables
 from onebox.node.process_table import Sweeper, scan
@@ -114,6 +115,7 @@ def assemble(client: KubeClient, home: Home, clock: Clock) -> Machine:
         ports=PortPool(start=rng.randrange(10_000)),
         launcher=Launcher.for_home(home, chosen_preloads(os.environ), inherited),
         sweeper=Sweeper(home.root),
+        memory_kills=MemoryKills(clock),
         inherited=inherited,
         cpus=cpu_count(),
         memory_bytes=memory_bytes(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from onebox.node.state import EXIT_CODE_UNKNOWN, termination_reason
 
 DRAIN_PATH = "/wait-for-drain"
 LOST_REASON = "ContainerStatusUnknown"
+OUT_OF_MEMORY = "OOMKilled"
+"""Kubelet's word."""
 _LOST_MESSAGE = "The process ended while the node did not run; its exit code is not known"
 
 
@@ -110,4 +113,6 @@ class RunWatch:
         exit_code = 128 - code if code < 0 else code
         fall_back = self._container.logs_are_message and exit_code != 0
         message = read_termination_message(self._spec.termination_log, self._spec.log, fall_back=fall_back)
-        return RunEnd(exit_code=exit_code, reason=termination_reason(exit_code), message=message)
+        out_of_memory = code == -signal.SIGKILL and self._machine.memory_kills.recent()
+        reason = OUT_OF_MEMORY if out_of_memory else termination_reason(exit_code)
+        return RunEnd(exit_code=exit_code, reason=reason, message=message)
