@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -34,7 +35,12 @@ class SystemClock:
 
 def rfc3339(wall_s: float) -> str:
     """`wall_s` as Kubernetes writes `metav1.Time`: UTC, whole seconds, `2026-11-21T08:00:00Z`."""
-    return datetime.fromtimestamp(int(wall_s), tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(int(wall_s))
+
+
+@lru_cache(maxsize=16)  # One plan writes the same second into a dozen conditions.
+def _rfc3339(wall_s: int) -> str:
+    return datetime.fromtimestamp(wall_s, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(wall_s: float) -> str:

@@ -25,7 +25,7 @@ from controller.inferenceservice.snapshot import Snapshot
 from controller.inferenceservice.world import World, owner_keys, pod_keys
 from controller.reconcile.apply import Applier
 from controller.reconcile.controller import Controller
-from controller.reconcile.diff import Apply, Status, Write, plan_writes
+from controller.reconcile.diff import Apply, Comparisons, Status, Write, plan_writes
 from controller.reconcile.plan import Key, Outcome, Plan
 
 FIELD_MANAGER: Final = "ladle-inferenceservice"
@@ -50,6 +50,7 @@ class InferenceServiceReconciler:
         self._identities = identities
         self._applier = applier
         self._clock = clock
+        self._comparisons = Comparisons(FIELD_MANAGER)
         self._written_s: dict[Key, float] = {}
         """When a service's status was written last."""
 
@@ -95,7 +96,7 @@ class InferenceServiceReconciler:
         A status that was made of what children said before would call an old revision the new specification's.
         """
         plan = plan_inference_service(snapshot)
-        writes = plan_writes(plan, manifest, self._world.live_children(key, plan), FIELD_MANAGER)
+        writes = plan_writes(plan, manifest, self._world.live_children(key, plan), self._comparisons)
         applies = [write for write in writes if isinstance(write, Apply)]
         if not applies:
             return snapshot, plan
@@ -106,7 +107,7 @@ class InferenceServiceReconciler:
 
     async def _carry_out(self, key: Key, manifest: JsonView, snapshot: Snapshot, plan: Plan) -> float:
         """Writes what differs; returns how long what was held back should wait, 0 for nothing."""
-        writes = plan_writes(plan, manifest, self._world.live_children(key, plan), FIELD_MANAGER)
+        writes = plan_writes(plan, manifest, self._world.live_children(key, plan), self._comparisons)
         wait_s = self._progress_wait_s(key, snapshot, plan, writes)
         if wait_s > 0:
             writes = tuple(write for write in writes if not isinstance(write, Status))
@@ -123,7 +124,7 @@ class InferenceServiceReconciler:
         if manifest is None:
             return
         log.info("blocked", namespace=key.namespace, service=key.name, error=str(error))
-        writes = plan_writes(replace(plan, children=(), keep_children=True), manifest, (), FIELD_MANAGER)
+        writes = plan_writes(replace(plan, children=(), keep_children=True), manifest, (), self._comparisons)
         await self._applier.execute(manifest, writes)
 
     def _progress_wait_s(self, key: Key, snapshot: Snapshot, plan: Plan, writes: tuple[Write, ...]) -> float:

@@ -25,7 +25,7 @@ from controller.kube.informer import Informer
 from controller.kube.resources import INFERENCE_GRAPHS, TRAINED_MODELS, ResourceType
 from controller.reconcile.apply import Applier
 from controller.reconcile.controller import Controller
-from controller.reconcile.diff import plan_writes
+from controller.reconcile.diff import Comparisons, plan_writes
 from controller.reconcile.plan import Event, Key, Outcome, Plan
 
 FIELD_MANAGER: Final = "ladle-later-kinds"
@@ -81,6 +81,7 @@ class _Reconciler:
     def __init__(self, client: KubeClient, informer: Informer, clock: Clock) -> None:
         self._informer = informer
         self._clock = clock
+        self._comparisons = Comparisons(FIELD_MANAGER)
         self._applier = Applier(
             client,
             field_manager=FIELD_MANAGER,
@@ -92,5 +93,5 @@ class _Reconciler:
         manifest = self._informer.get(*key)
         if manifest is not None:
             plan = plan_later_kind(manifest, NOT_BUILT[self._informer.resource], self._clock.wall_s())
-            await self._applier.execute(manifest, plan_writes(plan, manifest, (), FIELD_MANAGER))
+            await self._applier.execute(manifest, plan_writes(plan, manifest, (), self._comparisons))
         return Outcome()

@@ -8,9 +8,11 @@ ownership is not recorded field by field, so an extra field there is a differenc
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, TypeAlias
 
 import orjson
@@ -28,6 +30,8 @@ Key: TypeAlias = tuple[tuple[str, Any], ...]
 
 _KEYS_MAX = 4_096
 """Keys of list items kept parsed; there are as many as names of containers, variables and ports, which repeat."""
+_EQUAL_MAX = 10_000
+"""Children remembered as equal; several for each of 1,000 objects, 300 bytes each."""
 _NOT_APPLIED = ("apiVersion", "kind", "status")
 """Top-level fields that an apply of a child does not decide."""
 _NAMING = ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
@@ -96,7 +100,32 @@ Write: TypeAlias = Apply | Delete | Status | Finalizers | Tell
 _SCALARS = (str, int, float)
 
 
-def plan_writes(plan: Plan, owner: JsonView, live_children: Iterable[Child], field_manager: str) -> tuple[Write, ...]:
+class Comparisons:
+    """`differs` for one field manager. Remembers what it found equal, for most looks at an object find nothing new."""
+
+    def __init__(self, field_manager: str) -> None:
+        self._field_manager = field_manager
+        self._equal: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        """By uid: the version of the stored object, and a digest of what was compared with it."""
+
+    def differ(self, desired: JsonView, live: JsonView) -> bool:
+        """Whether a server-side apply of `desired` would change `live`."""
+        meta, digest = live["metadata"], blake2b(orjson.dumps(desired), digest_size=16).digest()
+        uid, state = str(meta.get("uid")), (str(meta.get("resourceVersion")), digest)
+        if self._equal.get(uid) == state:
+            self._equal.move_to_end(uid)
+            return False
+        if differs(desired, live, field_manager=self._field_manager):
+            return True
+        self._equal[uid] = state
+        if len(self._equal) > _EQUAL_MAX:
+            self._equal.popitem(last=False)
+        return False
+
+
+def plan_writes(
+    plan: Plan, owner: JsonView, live_children: Iterable[Child], comparisons: Comparisons
+) -> tuple[Write, ...]:
     """The writes that lead from what is there to `plan`, in the order in which they are safe; () where it is there.
 
     `live_children` are the objects that `owner` controls, and those that stand where a planned child should. UserError
@@ -105,7 +134,7 @@ def plan_writes(plan: Plan, owner: JsonView, live_children: Iterable[Child], fie
     live = {_place(child): child for child in live_children}
     writes: list[Write] = []
     if not plan.keep_children and not owner["metadata"].get("deletionTimestamp"):
-        writes += _applies(plan.children, live, owner, field_manager)
+        writes += _applies(plan.children, live, owner, comparisons)
     status_patch = merge_patch(owner.get("status") or {}, plan.status) if plan.status is not None else None
     if status_patch:
         writes.append(Status({"status": status_patch}))
@@ -138,7 +167,7 @@ def merge_patch(old: JsonView, new: JsonView) -> JsonObject:
 
 
 def _applies(
-    children: Sequence[Child], live: Mapping[tuple[str, ...], Child], owner: JsonView, field_manager: str
+    children: Sequence[Child], live: Mapping[tuple[str, ...], Child], owner: JsonView, comparisons: Comparisons
 ) -> list[Write]:
     writes: list[Write] = []
     for child in children:
@@ -149,7 +178,7 @@ def _applies(
         _check_owned(known, owner)
         # A child that is being deleted is not revived: its end brings the owner back, and then it is missing.
         terminating = known.manifest["metadata"].get("deletionTimestamp")
-        if not terminating and differs(child.manifest, known.manifest, field_manager=field_manager):
+        if not terminating and comparisons.differ(child.manifest, known.manifest):
             writes.append(Apply(child))
     return writes
 

@@ -38,7 +38,10 @@ class WorkQueue:
         self._due_s: dict[Key, float] = {}
         """When a delayed key is due; entries of `_later` that disagree are void."""
         self._order = count()
-        self._wakeup = asyncio.Event()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        """Workers without a key, the cancelled among them. One is woken for each key: all would find another was faster."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due_s = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._due_s)
@@ -57,7 +60,7 @@ class WorkQueue:
         self._waiting.add(key)
         if key not in self._working:
             self._ready.append(key)
-            self._wakeup.set()
+            self._wake_one()
 
     def add_after(self, key: Key, delay_s: float) -> None:
         """Puts `key` in line after `delay_s`, or sooner where it was due sooner."""
@@ -68,16 +71,22 @@ class WorkQueue:
         if due_s < self._due_s.get(key, float("inf")):
             self._due_s[key] = due_s
             heapq.heappush(self._later, (due_s, next(self._order), key))
-            self._wakeup.set()
+            if self._waiters:
+                self._set_timer()
 
     async def take(self) -> Key:
         """The next key, as soon as there is one; the caller works on it until `done` or `retry`."""
-        while True:
-            key = self.take_ready()
-            if key is not None:
-                return key
-            self._wakeup.clear()
-            await self._sleep()
+        while (key := self.take_ready()) is None:
+            self._set_timer()
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if not waiter.cancelled():
+                    self._wake_one()  # It was this one's turn; the key must not wait for the next change.
+                raise
+        return key
 
     def take_ready(self) -> Key | None:
         """The next key if one is due now."""
@@ -87,8 +96,6 @@ class WorkQueue:
         key = self._ready.popleft()
         self._waiting.discard(key)
         self._working.add(key)
-        if self._ready or self._later:
-            self._wakeup.set()  # Several workers wait on one event; the next one must look as well.
         return key
 
     def next_due_s(self) -> float | None:
@@ -116,7 +123,7 @@ class WorkQueue:
         self._working.discard(key)
         if key in self._waiting:
             self._ready.append(key)
-            self._wakeup.set()
+            self._wake_one()
 
     def _release_due(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -125,13 +132,26 @@ class WorkQueue:
             del self._due_s[key]
             self.add(key)
 
-    async def _sleep(self) -> None:
+    def _wake_one(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _set_timer(self) -> None:
+        """Sees to it that somebody looks when the earliest delayed key is due."""
         due_s = self.next_due_s()
-        if due_s is None:
-            await self._wakeup.wait()
+        if due_s is None or (self._timer is not None and self._timer_due_s <= due_s):
             return
-        try:
-            async with asyncio.timeout(max(0.0, due_s - self._clock.monotonic_s())):
-                await self._wakeup.wait()
-        except TimeoutError:
-            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due_s = due_s
+        delay_s = max(0.0, due_s - self._clock.monotonic_s())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._release_due()
+        if self._waiters:
+            self._set_timer()

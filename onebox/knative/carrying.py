@@ -17,7 +17,7 @@ from controller.kube.events import EventRecorder
 from controller.kube.informer import Informer
 from controller.kube.resources import ResourceType
 from controller.reconcile.apply import Applier
-from controller.reconcile.diff import Apply, Status, Tell, Write, plan_writes
+from controller.reconcile.diff import Apply, Comparisons, Status, Tell, Write, plan_writes
 from controller.reconcile.plan import Child, Key, Outcome, Plan
 from onebox.knative.conditions import READY, TRUE, UNKNOWN
 from onebox.knative.names import FIELD_MANAGER
@@ -58,6 +58,7 @@ class Carrier:
     ) -> None:
         self._events = EventRecorder(client, FIELD_MANAGER, clock)
         self._applier = Applier(client, field_manager=FIELD_MANAGER, informers=informers, events=self._events)
+        self._comparisons = Comparisons(FIELD_MANAGER)
         self._clock = clock
         self._settle_s = settle_s
         self._waiting_since_s: dict[Key, float] = {}
@@ -65,13 +66,13 @@ class Carrier:
     async def reconcile(self, key: Key, observe: Observe) -> Outcome:
         """One pass over the object."""
         observed = observe(key)
-        writes = _writes(observed)
+        writes = _writes(observed, self._comparisons)
         applies = [write for write in writes if isinstance(write, Apply)]
         if observed is not None and applies:
             await self._apply(observed, applies)
             # What a child says after it was changed is what counts: its old status is about its old self.
             observed = observe(key)
-            writes = _writes(observed)
+            writes = _writes(observed, self._comparisons)
         if observed is None:
             self._waiting_since_s.pop(key, None)
             return Outcome()
@@ -87,7 +88,7 @@ class Carrier:
                 told = Observed(
                     owner=observed.owner, plan=Plan(keep_children=True, status=observed.if_refused(error.message))
                 )
-                await self._applier.execute(observed.owner, _writes(told))
+                await self._applier.execute(observed.owner, _writes(told, self._comparisons))
             raise
 
     async def _finish(self, key: Key, observed: Observed, writes: list[Write]) -> Outcome:
@@ -134,10 +135,10 @@ def _ready(status: JsonView) -> str:
     return next((found["status"] for found in conditions if found["type"] == READY), UNKNOWN)
 
 
-def _writes(observed: Observed | None) -> list[Write]:
+def _writes(observed: Observed | None, comparisons: Comparisons) -> list[Write]:
     if observed is None:
         return []
-    return list(plan_writes(observed.plan, observed.owner, observed.children, FIELD_MANAGER))
+    return list(plan_writes(observed.plan, observed.owner, observed.children, comparisons))
 
 
 def _sooner(one_s: float | None, other_s: float | None) -> float | None:

@@ -14,6 +14,7 @@ from controller.base.errors import UserError
 from controller.kube.resources import CONFIG_MAPS
 from controller.reconcile.diff import (
     Apply,
+    Comparisons,
     Delete,
     Finalizers,
     Status,
@@ -268,7 +269,7 @@ def test_a_quiet_world_needs_no_write_and_no_event() -> None:
         status={"ready": True},
         events=(Event(type="Normal", reason="R", message="m"),),
     )
-    assert plan_writes(plan, OWNER, [config_map("a", x="1")], MANAGER) == ()
+    assert plan_writes(plan, OWNER, [config_map("a", x="1")], Comparisons(MANAGER)) == ()
 
 
 def test_children_come_before_status_and_what_is_too_much_goes_last() -> None:
@@ -277,7 +278,7 @@ def test_children_come_before_status_and_what_is_too_much_goes_last() -> None:
         status={"ready": False},
         events=(Event(type="Normal", reason="R", message="m"),),
     )
-    writes = plan_writes(plan, OWNER, [config_map("a", x="1"), config_map("old")], MANAGER)
+    writes = plan_writes(plan, OWNER, [config_map("a", x="1"), config_map("old")], Comparisons(MANAGER))
     assert [type(write) for write in writes] == [Apply, Apply, Status, Delete, Tell]
     assert writes[2] == Status({"status": {"ready": False}})
     assert writes[3] == Delete(CONFIG_MAPS, "old", "ns", "uid-old")
@@ -285,36 +286,49 @@ def test_children_come_before_status_and_what_is_too_much_goes_last() -> None:
 
 def test_keeping_children_touches_none() -> None:
     plan = Plan(children=(config_map("a"),), keep_children=True, status={"ready": False})
-    assert plan_writes(plan, OWNER, [config_map("old")], MANAGER) == (Status({"status": {"ready": False}}),)
+    assert plan_writes(plan, OWNER, [config_map("old")], Comparisons(MANAGER)) == (
+        Status({"status": {"ready": False}}),
+    )
 
 
 def test_objects_that_nobody_or_somebody_else_controls_are_not_deleted() -> None:
     live = [config_map("free", owner=None), config_map("foreign", owner="else")]
-    assert plan_writes(Plan(), OWNER, live, MANAGER) == ()
+    assert plan_writes(Plan(), OWNER, live, Comparisons(MANAGER)) == ()
 
 
 def test_a_place_that_somebody_else_controls_is_an_error_that_names_it() -> None:
     with pytest.raises(UserError, match="ConfigMap ns/a exists"):
-        plan_writes(Plan(children=(config_map("a"),)), OWNER, [config_map("a", owner="else")], MANAGER)
+        plan_writes(Plan(children=(config_map("a"),)), OWNER, [config_map("a", owner="else")], Comparisons(MANAGER))
 
 
 def test_a_child_that_is_being_deleted_is_neither_revived_nor_deleted_again() -> None:
     dying = config_map("a", x="1")
     meta = {**dying.manifest["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
     live = [Child(resource=CONFIG_MAPS, manifest={**dying.manifest, "metadata": meta})]
-    assert plan_writes(Plan(children=(config_map("a", x="2"),)), OWNER, live, MANAGER) == ()
-    assert plan_writes(Plan(), OWNER, live, MANAGER) == ()
+    assert plan_writes(Plan(children=(config_map("a", x="2"),)), OWNER, live, Comparisons(MANAGER)) == ()
+    assert plan_writes(Plan(), OWNER, live, Comparisons(MANAGER)) == ()
 
 
 def test_an_owner_that_is_being_deleted_gets_no_children() -> None:
     meta = {**OWNER["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
-    assert plan_writes(Plan(children=(config_map("a"),)), {**OWNER, "metadata": meta}, [], MANAGER) == ()
+    assert plan_writes(Plan(children=(config_map("a"),)), {**OWNER, "metadata": meta}, [], Comparisons(MANAGER)) == ()
 
 
 def test_a_finalizer_is_set_first_and_removed_last() -> None:
     plan = Plan(children=(config_map("a"),), finalizers=("f",))
-    assert [type(write) for write in plan_writes(plan, OWNER, [], MANAGER)] == [Finalizers, Apply]
+    assert [type(write) for write in plan_writes(plan, OWNER, [], Comparisons(MANAGER))] == [Finalizers, Apply]
     owner = {**OWNER, "metadata": {**OWNER["metadata"], "finalizers": ["f"]}}
     plan = Plan(children=(config_map("a"),), finalizers=())
-    assert plan_writes(plan, owner, [], MANAGER)[-1] == Finalizers((), "7")
-    assert plan_writes(Plan(finalizers=("f",)), owner, [], MANAGER) == ()
+    assert plan_writes(plan, owner, [], Comparisons(MANAGER))[-1] == Finalizers((), "7")
+    assert plan_writes(Plan(finalizers=("f",)), owner, [], Comparisons(MANAGER)) == ()
+
+
+def test_a_child_that_was_found_equal_is_compared_again_when_either_side_changes() -> None:
+    comparisons, live = Comparisons(MANAGER), applied({"a": 1}, {"f:a": {}})
+    live["metadata"] |= {"uid": "u", "resourceVersion": "1"}
+    assert not comparisons.differ(wanted({"a": 1}), live)
+    assert comparisons.differ(wanted({"a": 2}), live)
+    changed = {**live, "metadata": {**live["metadata"], "resourceVersion": "2"}, "spec": {"a": 3}}
+    assert comparisons.differ(wanted({"a": 1}), changed)
+    assert comparisons.differ(wanted({"a": 1}), changed)  # A difference is not what is remembered.
+    assert not comparisons.differ(wanted({"a": 1}), live)

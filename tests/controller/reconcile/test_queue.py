@@ -125,6 +125,26 @@ async def test_cancelling_one_waiting_worker_loses_no_key() -> None:
         assert await second == A
 
 
+async def test_a_worker_that_is_cancelled_in_its_turn_passes_the_key_on() -> None:
+    work = queue()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        first, second = tasks.create_task(work.take()), tasks.create_task(work.take())
+        await asyncio.sleep(0)  # Both wait now.
+        work.add(A)
+        first.cancel()
+        assert await second == A
+
+
+async def test_a_key_that_is_due_sooner_than_another_is_not_made_to_wait_for_it() -> None:
+    work = WorkQueue(SystemClock(), random.Random(1))
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(work.take())
+        await asyncio.sleep(0)
+        work.add_after(A, 3600)
+        work.add_after(B, 0.02)
+        assert await waiting == B
+
+
 async def test_all_workers_get_something_to_do() -> None:
     work = WorkQueue(SystemClock(), random.Random(1))
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
