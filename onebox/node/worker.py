@@ -125,6 +125,7 @@ class PodWorker:
     async def _step(self) -> None:
         if not self._record.ports and not self._pod.deleting:
             self._save(replace(self._record, ports=allocate(self._pod, self._machine.ports)))
+            self._publish()  # Its address takes two writes to whoever waits for it, and so travels while it starts.
         now_s = self._machine.clock.monotonic_s()
         decision = decide_pod(self._pod, self._record, self._observed, now_s)
         for action in decision.actions:
