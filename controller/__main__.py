@@ -10,6 +10,7 @@ import random
 import signal
 import socket
 from collections.abc import Awaitable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import uvloop
@@ -69,11 +70,17 @@ async def _exit_code(kubeconfig: Path | None, *, elect: bool) -> int:
     return 1
 
 
-async def _measured(socket_path: Path | None, work: Awaitable[int]) -> int:
-    """Serves metrics while it works."""
-    if socket_path is None:
-        return await work
-    async with metrics_on(socket_path, [collect_controllers]):
+async def _observed(socket_path: Path | None, probe_port: int | None, work: Awaitable[int]) -> int:
+    """Serves metrics and probes while it works."""
+    async with AsyncExitStack() as stack:
+        if socket_path is not None:
+            await stack.enter_async_context(metrics_on(socket_path, [collect_controllers]))
+        if probe_port is not None:
+            # Not at the top: on one machine nobody asks, and a server is 5 MB of modules.
+            from controller.base.probes import probes_on
+
+            port = await stack.enter_async_context(probes_on(probe_port, [collect_controllers]))
+            log.info("probes", port=port)
         return await work
 
 
@@ -81,14 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m controller", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, help="default: $KUBECONFIG, else the pod's service account")
     parser.add_argument("--metrics-socket", type=Path, help="serve metrics on this unix socket; default: nowhere")
+    parser.add_argument("--probe-port", type=int, help="answer /healthz and /metrics on this port; default: nowhere")
     parser.add_argument("--no-leader-elect", action="store_true", help="reconcile at once; for a single replica")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     arguments = parser.parse_args(argv)
     configure_logging(arguments.log_level, component="controller")
     gc.freeze()  # What imports made lives as long as the process: full collections need not look at it.
-    return uvloop.run(
-        _measured(arguments.metrics_socket, until_signal(arguments.kubeconfig, elect=not arguments.no_leader_elect))
-    )
+    work = until_signal(arguments.kubeconfig, elect=not arguments.no_leader_elect)
+    return uvloop.run(_observed(arguments.metrics_socket, arguments.probe_port, work))
 
 
 if __name__ == "__main__":
