@@ -47,7 +47,7 @@ class Http2ReverseProxy:
             raise
         if request.version != HTTP2:
             return _for_http1(head, stream)
-        if stream.ended and not stream.body.unread and stream.trailers is None:
+        if stream.body.spent and stream.trailers is None:
             stream.close()
             return RelayedResponse(head, None, _no_trailers)
         return RelayedResponse(head, _Relay(stream), lambda: stream.trailers)
@@ -78,7 +78,7 @@ def _for_http1(head: list[Header], stream: ClientStream) -> Response:
     relayed = RelayedResponse(head, _Relay(stream), _no_trailers)
     fields = [header for header in relayed.head if not header[0].startswith(b":")]
     response = Response(relayed.status, content_type=b"", headers=response_headers(fields), stream=relayed.stream)
-    response.length = 0 if relayed.length is None and stream.ended and not stream.body.unread else relayed.length
+    response.length = 0 if relayed.length is None and stream.body.spent else relayed.length
     return response
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ladle.server.http2.client import Http2Pool
+from ladle.server.http2.client import ClientStream, Http2Pool
 from ladle.server.http2.connection import STREAM_WINDOW_BYTES, Http2Body
 from ladle.server.http2.first_bytes import PREFACE
 from ladle.server.http2.goaway import GoAwayFilter, render_goaway
@@ -160,8 +160,8 @@ async def counted(found: int, wanted: int) -> bool:
 
 
 @asynccontextmanager
-async def hasty_container() -> AsyncIterator[int]:
-    """Refuses each call at its headers, as gRPC's core does with a method that it does not know: its message may come later."""
+async def raw_container(answer: Callable[[h2.connection.H2Connection, int, bool], None]) -> AsyncIterator[int]:
+    """Lets `answer` deal with each request's headers: of which connection and stream they are, and whether they are all."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         container = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
@@ -170,10 +170,7 @@ async def hasty_container() -> AsyncIterator[int]:
         while data := await reader.read(65536):
             for event in container.receive_data(data):
                 if isinstance(event, h2.events.RequestReceived):
-                    status = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "12")]
-                    container.send_headers(event.stream_id, status, end_stream=True)
-                    if event.stream_ended is None:
-                        container.reset_stream(event.stream_id, h2.errors.ErrorCodes.NO_ERROR)
+                    answer(container, event.stream_id, event.stream_ended is not None)
             writer.write(container.data_to_send())
         writer.close()
 
@@ -184,26 +181,69 @@ async def hasty_container() -> AsyncIterator[int]:
         server.close()
 
 
-class TestEarlyAnswers:
+FIELDS = [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"test"), (b":path", b"/t/Missing")]
+GRPC_HEAD = [(":status", "200"), ("content-type", "application/grpc")]
+
+
+def refuse_at_once(container: h2.connection.H2Connection, stream_id: int, complete: bool) -> None:
+    """As gRPC's core does with a method that it does not know: its message may come later."""
+    container.send_headers(stream_id, [*GRPC_HEAD, ("grpc-status", "12")], end_stream=True)
+    if not complete:
+        container.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
+
+
+def break_off_strangely(container: h2.connection.H2Connection, stream_id: int, complete: bool) -> None:
+    container.send_headers(stream_id, GRPC_HEAD)
+    container.reset_stream(stream_id, 0x99)
+
+
+async def whole_answer(stream: ClientStream) -> bytes:
+    await stream.head
+    return b"".join([piece async for piece in stream.body])
+
+
+class TestStrangeEnds:
+    async def test_a_code_that_nobody_knows_breaks_one_call_off(self) -> None:
+        async with (
+            raw_container(break_off_strangely) as port,
+            sidecar(port, h2c=True) as proxy,
+            channel(proxy.http_port) as client,
+        ):
+            for _ in range(3):
+                call = client.unary_unary(method("Echo"))(b"message", timeout=DEADLINE_S)
+                assert (await outcome(call)).split()[0] in ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED")
+            await eventually("nobody is inside", lambda: idle(proxy))
+
+    async def test_an_answer_that_breaks_off_behind_its_headers_is_no_whole_one(self) -> None:
+        async with raw_container(break_off_strangely) as port, sidecar(port, h2c=True) as proxy:
+            connection = await Http2Pool("127.0.0.1", proxy.http_port).connection()
+            stream = connection.begin(FIELDS, end_stream=True)
+            with pytest.raises(ConnectionResetError):
+                await whole_answer(stream)
+            connection.abort()
+
     async def test_a_call_that_is_refused_at_its_headers_hears_that(self) -> None:
-        async with hasty_container() as port, sidecar(port, h2c=True) as proxy, channel(proxy.http_port) as client:
+        async with (
+            raw_container(refuse_at_once) as port,
+            sidecar(port, h2c=True) as proxy,
+            channel(proxy.http_port) as client,
+        ):
             for _ in range(20):
                 answer = await outcome(client.unary_unary(method("Missing"))(b"message", timeout=DEADLINE_S))
                 assert answer.startswith("UNIMPLEMENTED")
 
     async def test_a_message_for_a_stream_that_has_ended_is_dropped(self) -> None:
         """It used to end the sidecar, where it came between the answer and whoever reads that."""
-        async with hasty_container() as port:
+        async with raw_container(refuse_at_once) as port:
             connection = await Http2Pool("127.0.0.1", port).connection()
-            fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"test"), (b":path", b"/t/Missing")]
-            stream = connection.begin(fields, end_stream=False)
+            stream = connection.begin(FIELDS, end_stream=False)
             assert (b"grpc-status", b"12") in await stream.head
             message = Http2Body(lambda _: None)
             message.feed(b"late")
             message.end()
             await stream.send(message)
             assert connection.open
-            assert (b"grpc-status", b"12") in await connection.begin(fields, end_stream=True).head
+            assert (b"grpc-status", b"12") in await connection.begin(FIELDS, end_stream=True).head
             connection.abort()
 
 

@@ -135,7 +135,7 @@ class ClientConnection(asyncio.Protocol):
             if chunked and self._transport is not None:
                 self._transport.write(_LAST_CHUNK)
             self._sent_all = True
-        except ConnectionResetError:
+        except OSError:
             self.close()
 
     # What the event loop calls.

@@ -231,8 +231,8 @@ class Http2Protocol(asyncio.Protocol):
             return  # Reset by the other side meanwhile.
         self.flush()
 
-    def reset(self, stream_id: int, code: h2.errors.ErrorCodes) -> None:
-        """Ends both halves of the stream at once; harmless where they have ended."""
+    def reset(self, stream_id: int, code: int) -> None:
+        """Ends both halves of the stream at once; harmless where they have ended. A code may be one that nobody knows."""
         try:
             self.h2.reset_stream(stream_id, code)
         except h2.exceptions.ProtocolError:

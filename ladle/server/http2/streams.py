@@ -135,7 +135,7 @@ class ServerStream:
             self._connection.end_stream(self.id, grpc_trailers(UNAVAILABLE, str(error).encode() or b"EOF"))
         else:
             code = error.code if isinstance(error, StreamReset) else h2.errors.ErrorCodes.INTERNAL_ERROR
-            self._connection.reset(self.id, h2.errors.ErrorCodes(code))
+            self._connection.reset(self.id, code)
 
 
 class CollectedStream(ServerStream):

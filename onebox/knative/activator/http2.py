@@ -113,7 +113,7 @@ class Http2Exchange:
     async def answer(self, head: list[Header], stream: ClientStream) -> None:
         """Passes a pod's answer on; returns when all of it was, or the client is gone."""
         self._answer = stream
-        if stream.ended and not stream.body.unread and stream.trailers is None:
+        if stream.body.spent and stream.trailers is None:
             response = RelayedResponse(head, None, _no_trailers)
             self._begin(response.status)
             self._stream.respond(response)
