@@ -37,6 +37,10 @@ _STABLE_S = 30.0
 """A component that ran this long starts its back-off anew. Longer than one needs, on a busy machine, to find out that it
 cannot start: with 10 s, an engine that failed after 11 s of imports was started again at once, without end, and kept the
 machine busy (measured 2026-11-21 at a load of 35 on 2 cores). A guess above that."""
+_WORKED_S = 3.0
+"""One that somebody killed has not failed: after this long its back-off starts anew as well. Where something kills it each time
+before that, as the kernel does for want of memory, the waits grow. A guess."""
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 _CHECK_INTERVAL_S = 0.1
 """How often the components are looked at when no child has ended; also the reaction time to a death of an adopted one."""
 _TEMPLATE_WAIT_S = 20.0
@@ -147,8 +151,6 @@ class Supervisor:
             self._template.look()
         for entry in self._running:
             if entry.process and not self._ended(entry):
-                if now_s - entry.started_s > _STABLE_S:
-                    entry.backoff_s = _BACKOFF_FIRST_S
                 continue
             if entry.process:
                 self._note_death(entry, now_s)
@@ -172,6 +174,7 @@ class Supervisor:
 
     def _note_death(self, entry: Running, now_s: float) -> None:
         name, code = entry.component.name, entry.exit_code
+        entry.backoff_s = decide_backoff_s(entry.backoff_s, code, now_s - entry.started_s)
         log.warning("%s ended, exit code %s, again in %.1f s", name, code, entry.backoff_s)
         entry.process = None
         entry.start_at_s = now_s + entry.backoff_s
@@ -242,6 +245,15 @@ class Supervisor:
         end([process for process, _ in processes_of(self._home.root)], grace_s=1.0)
         for entry in self._running:
             record_path(self._home, entry.component.name).unlink(missing_ok=True)
+
+
+def decide_backoff_s(grown_s: float, exit_code: int | None, ran_s: float) -> float:
+    """The wait before a component is started again that ended after `ran_s`: `grown_s`, unless it had come up before. (pure)
+
+    `exit_code`: negative for a signal; None where nobody knows it.
+    """
+    stable = ran_s > (_WORKED_S if exit_code in _FROM_OUTSIDE else _STABLE_S)
+    return _BACKOFF_FIRST_S if stable else grown_s
 
 
 def run(home: Home) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from onebox.components import TEMPLATE, Component, write_components
 from onebox.home import Home, OneboxSettings
 from onebox.processes import ProcessId, command_of, end, processes_of
-from onebox.supervisor import Supervisor, read_record, record_path, sole_supervisor, supervisor_pid
+from onebox.supervisor import Supervisor, decide_backoff_s, read_record, record_path, sole_supervisor, supervisor_pid
 from tests.waiting import wait_for
 
 SLEEPER = Component(name="sleeper", command=(sys.executable, "-c", "import signal; signal.pause()"), purpose="sleeps")
@@ -206,3 +207,19 @@ def test_the_supervisor_needs_only_the_standard_library() -> None:
     )
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "ran_s", "expected_s"),
+    [
+        (1, 1.0, 1.6),
+        (1, 20.0, 1.6),
+        (1, 31.0, 0.1),
+        (None, 20.0, 1.6),
+        (-signal.SIGKILL, 20.0, 0.1),
+        (-signal.SIGKILL, 1.0, 1.6),
+        (-signal.SIGSEGV, 20.0, 1.6),
+    ],
+)
+def test_who_was_killed_while_it_worked_is_back_at_once(exit_code: int | None, ran_s: float, expected_s: float) -> None:
+    assert decide_backoff_s(1.6, exit_code, ran_s) == expected_s
