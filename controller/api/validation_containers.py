@@ -24,6 +24,10 @@ FORBIDDEN_ENV: Final = "PYTHONPATH"
 STORAGE_URI_ENV: Final = "STORAGE_URI"
 """Names the model of a custom container."""
 _CUSTOM_PROTOCOLS: Final = ("v1", "v2")
+_ONE_OF_TWO: Final = (
+    "take one of the two out. After a server-side apply that has no model any more, the fields of it that were filled in "
+    "are still there: `kubectl replace -f FILE` puts the whole manifest in its place"
+)
 
 
 def validate_implementation(name: str, component: ComponentSpec, path: str) -> Iterator[FieldError]:
@@ -51,7 +55,9 @@ def _validate_predictor(predictor: PredictorSpec, path: str) -> Iterator[FieldEr
         others = [container.name for container in predictor.containers if container.name != TRANSFORMER_CONTAINER]
         if others:
             rule = f"beside model only {TRANSFORMER_CONTAINER} is allowed, not {', '.join(map(repr, others))}"
-            yield forbidden(f"{path}.containers", rule)
+            yield forbidden(f"{path}.containers", f"{rule}; {_ONE_OF_TWO}")
+            if not predictor.model.modelFormat.name:  # What is left of a model that was taken out: not worth a word.
+                return
         yield from _validate_model(predictor.model, f"{path}.model")
     elif predictor.containers:
         yield from _validate_custom(predictor.containers[0], f"{path}.containers[0]")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from controller.kube.errors import Rejected
 from controller.kube.resources import (
     CLUSTER_SERVING_RUNTIMES,
     CONFIG_MAPS,
@@ -142,6 +145,23 @@ async def test_a_change_is_ready_only_once_knative_has_seen_it(box: ServiceBox) 
         assert told["Ready"] == told["PredictorReady"] == "Unknown"
         await box.knative_says()
         await box.has_condition("Ready", "True")
+
+
+@pytest.mark.parametrize("key", ["model", "sklearn"])
+async def test_an_apply_from_a_model_to_containers_is_refused_with_the_way_out(box: ServiceBox, key: str) -> None:
+    """Fields that were filled in belong to nobody, so server-side apply leaves them; so does a real API server."""
+    model = {"storageUri": "gs://bucket/iris", **({"modelFormat": {"name": "sklearn"}} if key == "model" else {})}
+    await box.apply(INFERENCE_SERVICES, {**manifest(), "spec": {"predictor": {key: model}}})
+    custom = {
+        **manifest(),
+        "spec": {"predictor": {"containers": [{"name": "kserve-container", "image": "example/own"}]}},
+    }
+    with pytest.raises(Rejected, match=r"spec\.predictor\.containers.*`kubectl replace -f FILE`") as refused:
+        await box.apply(INFERENCE_SERVICES, custom)
+    assert "modelFormat" not in str(refused.value)
+    stored = await box.appears(INFERENCE_SERVICES, "iris")
+    await box.client.replace(INFERENCE_SERVICES, {**stored, "spec": custom["spec"]})
+    assert "model" not in (await box.appears(INFERENCE_SERVICES, "iris"))["spec"]["predictor"]
 
 
 async def test_a_child_that_is_refused_is_a_condition(box: ServiceBox) -> None:
