@@ -17,9 +17,10 @@ from pathlib import Path
 
 from controller.base.errors import UserError
 from onebox.home import Home, OneboxSettings, write_atomically
-from onebox.istio.files import ConfigFiles, render_routes
+from onebox.istio.files import ConfigFiles, render_routes, wire_path
 from onebox.istio.listeners import build_listener
 from onebox.istio.registry import CLUSTER_DOMAIN, Listener
+from onebox.istio.wire_tables import WireTable, cluster_table, route_table
 from onebox.istio.xds import CONNECTION_LIMIT, Message, any_of, file_source, render_message, render_response
 
 SOCKET_PATH_MAX = 107
@@ -48,19 +49,23 @@ def write_bootstrap(home: Home, settings: OneboxSettings) -> None:
     admin = admin_socket(home)
     _make_private(admin.parent)
     listeners = [
-        render_message(build_listener(listener, port=port, routes_path=str(files.routes(listener))))
+        render_message(build_listener(listener, port=port, routes_path=str(wire_path(files.routes(listener)))))
         for listener, port in listener_ports(settings).items()
     ]
     files.endpoints.mkdir(parents=True, exist_ok=True)
     write_atomically(files.listeners, render_response(listeners)[1])
-    for path, content in (
-        (files.clusters, render_response(())[1]),
-        *((files.routes(listener), render_routes(listener, ())[1]) for listener in Listener),
-    ):
-        if not path.exists():
-            write_atomically(path, content)
+    _write_missing(files.clusters, render_response(()), cluster_table())
+    for listener in Listener:
+        _write_missing(files.routes(listener), render_routes(listener, ()), route_table(listener))
     bootstrap = build_bootstrap(files, admin=str(admin), connections_max=_connections_max())
     write_atomically(bootstrap_file(home), render_message(bootstrap))
+
+
+def _write_missing(path: Path, empty: tuple[str, bytes], wire: WireTable) -> None:
+    version, content = empty
+    if not wire_path(path).exists():
+        write_atomically(wire_path(path), wire.render(version, ()))
+        write_atomically(path, content)
 
 
 def envoy_command(home: Home, settings: OneboxSettings) -> list[str]:
@@ -120,7 +125,7 @@ def build_bootstrap(files: ConfigFiles, *, admin: str, connections_max: int) -> 
         "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
         "dynamic_resources": {
             "lds_config": file_source(str(files.listeners)),
-            "cds_config": file_source(str(files.clusters)),
+            "cds_config": file_source(str(wire_path(files.clusters))),
         },
         "stats_config": {
             "stats_matcher": {"inclusion_list": {"patterns": _kept_statistics()}},

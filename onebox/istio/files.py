@@ -14,6 +14,7 @@ import orjson
 from onebox.home import write_atomically
 from onebox.istio.endpoint_files import file_name
 from onebox.istio.registry import Listener
+from onebox.istio.wire_tables import route_table_head
 from onebox.istio.xds import ROUTE_CONFIGURATION, any_of, render_message, render_response
 
 
@@ -48,6 +49,14 @@ class ConfigFiles:
         self._written[path] = content
         return True
 
+    def write_table(self, path: Path, content: bytes, wire: bytes, *, always: bool = False) -> bool:
+        """Replaces a table that Envoy reads from `wire_path(path)`; `content` says the same in JSON, for people and for
+        the next start of ours. False as above.
+        """
+        written = self.write(wire_path(path), wire, always=always)
+        self.write(path, content)  # Afterwards: it must not say what Envoy has not been told.
+        return written
+
     def write_endpoints(self, cluster: str, assignment: bytes) -> bool:
         """Replaces the endpoints of one cluster; False where they were these."""
         return self.write(self.endpoints / file_name(cluster), render_response([assignment])[1])
@@ -69,14 +78,14 @@ class ConfigFiles:
         return self._written[path]
 
 
+def wire_path(table: Path) -> Path:
+    """Where Envoy reads a table in protobuf's form; it goes by the name's end."""
+    return table.with_suffix(".pb")
+
+
 def render_routes(listener: Listener, virtual_hosts: Iterable[bytes]) -> tuple[str, bytes]:
     """Version and content of a listener's route table."""
-    table = any_of(
-        ROUTE_CONFIGURATION,
-        # A Host with a port means the same host: clients of a gateway on port 8080 say it.
-        {"name": listener.value, "ignore_port_in_host_matching": True},
-    )
-    head = render_message(table)
+    head = render_message(any_of(ROUTE_CONFIGURATION, route_table_head(listener)))
     return render_response([b'%s,"virtual_hosts":[%s]}' % (head[:-1], b",".join(virtual_hosts))])
 
 

@@ -18,9 +18,10 @@ from controller.base.clock import Clock
 from controller.base.logging import get_logger
 from onebox.istio.admin import CLUSTERS, Admin, EnvoyAway
 from onebox.istio.explain import explain_cluster, explain_virtual_host
-from onebox.istio.files import ConfigFiles, parse_clusters, parse_routes, render_routes
+from onebox.istio.files import ConfigFiles, parse_clusters, parse_routes, render_routes, wire_path
 from onebox.istio.registry import Listener
 from onebox.istio.translation import Desired, Offer
+from onebox.istio.wire_tables import WireTable, cluster_table, route_table
 from onebox.istio.xds import render_response
 
 _POLL_FIRST_S = 0.001
@@ -58,6 +59,7 @@ class Table:
     render: Callable[[Iterable[bytes]], tuple[str, bytes]]
     parse: Callable[[bytes], dict[str, bytes]]
     explain: Callable[[bytes], Awaitable[str]]
+    wire: WireTable
     confirmed: dict[str, bytes] = field(default_factory=dict)
     version: str = ""
     """The version of a file that holds just what is confirmed; "" where nobody knows what Envoy has."""
@@ -73,6 +75,12 @@ class Table:
 
     def removals(self, desired: Resources) -> dict[str, bytes | None]:
         return {name: None for name in self.confirmed if name not in desired}
+
+    def rendered(self, resources: Iterable[bytes]) -> tuple[str, bytes, bytes]:
+        """Version, and content in JSON and in Envoy's form, of a table with these resources."""
+        found = tuple(resources)
+        version, content = self.render(found)
+        return version, content, self.wire.render(version, found)
 
     def with_changes(self, changes: Mapping[str, bytes | None]) -> dict[str, bytes]:
         merged = {**self.confirmed, **changes}
@@ -95,6 +103,7 @@ class Publisher:
             render=render_response,
             parse=parse_clusters,
             explain=explain_cluster,
+            wire=cluster_table(),
         )
         self._routes = {listener: self._route_table(listener) for listener in Listener}
 
@@ -105,6 +114,7 @@ class Publisher:
             render=lambda hosts: render_routes(listener, hosts),
             parse=parse_routes,
             explain=explain_virtual_host,
+            wire=route_table(listener),
         )
 
     async def publish(self, desired: Desired) -> list[Refusal]:
@@ -144,14 +154,15 @@ class Publisher:
         for table in (self._clusters, *self._routes.values()):
             if self._adopted and state.tables[table.name].version != table.version:
                 log.warning("configuration is not in force, writing it again", table=table.name)
-                _, content = await asyncio.to_thread(table.render, table.with_changes({}).values())
-                await asyncio.to_thread(self._files.write, table.path, content, always=True)
+                _, content, wire = await asyncio.to_thread(table.rendered, table.with_changes({}).values())
+                await asyncio.to_thread(self._files.write_table, table.path, content, wire, always=True)
 
     def write_blindly(self, desired: Desired) -> None:
         """Writes the clusters without waiting for anybody: for an Envoy that cannot start with those that are there."""
-        self._files.write(
-            self._clusters.path, render_response([desired.clusters[n] for n in sorted(desired.clusters)])[1]
-        )
+        table = self._clusters
+        names = desired.clusters.keys() - table.wire.unencodable(desired.clusters)
+        _, content, wire = table.rendered(desired.clusters[name] for name in sorted(names))
+        self._files.write_table(table.path, content, wire)
 
     async def _adopt(self) -> None:
         """Takes what Envoy has in force for confirmed, so that a restart of ours changes nothing."""
@@ -159,14 +170,19 @@ class Publisher:
             return
         state = await self._admin.state()
         for table in (self._clusters, *self._routes.values()):
-            found = _read(table)
-            version, _ = await asyncio.to_thread(table.render, found.values())
-            if state.tables[table.name].version == version:
+            found, version = await asyncio.to_thread(_read, table)
+            if version and state.tables[table.name].version == version:
                 table.confirmed, table.version = found, version
         self._adopted = True
 
     async def _offer(self, table: Table, changes: Mapping[str, bytes | None]) -> list[Refusal]:
         """Makes the changes, or as many of them as Envoy takes."""
+        unencodable = await asyncio.to_thread(table.wire.unencodable, changes)
+        refusals = [await _refuse(table, name, changes[name]) for name in sorted(unencodable)]
+        sound = {name: content for name, content in changes.items() if name not in unencodable}
+        return refusals + await self._offer_encodable(table, sound)
+
+    async def _offer_encodable(self, table: Table, changes: Mapping[str, bytes | None]) -> list[Refusal]:
         if not changes and table.version:
             return []
         target = table.with_changes(changes)
@@ -177,22 +193,20 @@ class Publisher:
             names = sorted(changes)
             middle = len(names) // 2
             halves = ({name: changes[name] for name in part} for part in (names[:middle], names[middle:]))
-            return [refusal for half in halves for refusal in await self._offer(table, half)]
+            return [refusal for half in halves for refusal in await self._offer_encodable(table, half)]
         await self._try(table, table.with_changes({}))  # Back to what is known to be good.
         name, content = next(iter(changes.items()), ("", None))
-        if content is None:
-            return []  # Envoy cannot refuse what leaves; the audit sees to the rest.
-        table.refused[name] = content
-        return [Refusal(table.name, name, await table.explain(content))]
+        # Envoy cannot refuse what leaves; the audit sees to the rest.
+        return [] if content is None else [await _refuse(table, name, content)]
 
     async def _try(self, table: Table, target: Mapping[str, bytes]) -> Verdict:
-        version, content = await asyncio.to_thread(table.render, target.values())
+        version, content, wire = await asyncio.to_thread(table.rendered, target.values())
         before = (await self._admin.state()).tables[table.name]
-        if not await asyncio.to_thread(self._files.write, table.path, content):
+        if not await asyncio.to_thread(self._files.write_table, table.path, content, wire):
             if before.version == version:
                 table.version = version
                 return Verdict.ACCEPTED
-            await asyncio.to_thread(self._files.write, table.path, content, always=True)
+            await asyncio.to_thread(self._files.write_table, table.path, content, wire, always=True)
         pause_s = _POLL_FIRST_S
         deadline_s = self._clock.monotonic_s() + _VERDICT_TIMEOUT_S
         while self._clock.monotonic_s() < deadline_s:
@@ -208,11 +222,21 @@ class Publisher:
         raise EnvoyAway(f"no verdict on {table.name} within {_VERDICT_TIMEOUT_S:.0f} s")
 
 
-def _read(table: Table) -> dict[str, bytes]:
+async def _refuse(table: Table, name: str, content: bytes | None) -> Refusal:
+    assert content is not None, f"{name} leaves"
+    table.refused[name] = content
+    return Refusal(table.name, name, await table.explain(content))
+
+
+def _read(table: Table) -> tuple[dict[str, bytes], str]:
+    """What an earlier run wrote, and its version; "" where it did not come to the end of it, or it is not ours."""
     try:
-        return table.parse(table.path.read_bytes())
+        found = table.parse(table.path.read_bytes())
+        version, _, wire = table.rendered(found.values())
+        complete = wire_path(table.path).read_bytes() == wire
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return {}  # Not ours, or of an older form: it will be replaced.
+        return {}, ""  # It will be replaced.
+    return (found, version) if complete else ({}, "")
 
 
 def _forget(table: Table, desired: Resources) -> None:

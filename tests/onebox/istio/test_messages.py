@@ -30,6 +30,7 @@ from onebox.istio.files import ConfigFiles, render_routes
 from onebox.istio.listeners import build_listener
 from onebox.istio.registry import Listener
 from onebox.istio.translation import Desired
+from onebox.istio.wire import encode_message
 from onebox.istio.xds import render_message, render_response
 from tests.onebox.istio.objects import (
     destination_rule,
@@ -60,6 +61,15 @@ def check(content: bytes) -> None:
     assert all(resource.type_url for resource in response.resources)
 
 
+def check_encoded(content: bytes) -> None:
+    """Our own protobuf says what Envoy's classes make of the JSON."""
+    expected = json_format.Parse(content, discovery_pb2.DiscoveryResponse())
+    encoded = encode_message("envoy.service.discovery.v3.DiscoveryResponse", orjson.loads(content))
+    # As dictionaries, for what is in an Any is bytes: those may be put together differently and mean the same.
+    parsed = discovery_pb2.DiscoveryResponse.FromString(encoded)
+    assert json_format.MessageToDict(parsed) == json_format.MessageToDict(expected)
+
+
 def check_all(*virtual_services: dict[str, Any], rules: tuple[dict[str, Any], ...] = (), room: int = 3) -> Desired:
     translation = installed(room)
     for name in ("a", "b", "c", "v"):
@@ -71,6 +81,7 @@ def check_all(*virtual_services: dict[str, Any], rules: tuple[dict[str, Any], ..
     desired = translation.render()
     for content in responses(desired):
         check(content)
+        check_encoded(content)
     return desired
 
 

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
 
+from onebox.istio.files import render_routes
 from onebox.istio.registry import Listener
+from onebox.istio.wire_tables import route_table
 from tests.onebox.istio.envoy import Driver, Envoy, FastClock, ask, client, driving, free_ports, statistic
 from tests.onebox.istio.objects import (
     LOCAL_GATEWAY_HOST,
@@ -242,6 +245,21 @@ async def test_what_envoy_refuses_stays_out_and_everything_else_comes_in(envoy: 
         assert (finding.reason, finding.message) == ("RefusedByEnvoy", message)
 
 
+async def test_what_no_field_of_envoys_can_hold_stays_out_as_well(envoy: Envoy) -> None:
+    async with driving(envoy) as driver, client() as session:
+        body = {"status": 200, "body": {"bytes": "no base64!"}}
+        driver.set("virtual_service", simple("unencodable", {"directResponse": body}))
+        await driver.set_and_wait(simple("beside", {"directResponse": {"status": 202}}))
+
+        async def is_told() -> bool:
+            return bool(driver.live.refusal_of("uid-golden-unencodable", 1))
+
+        await eventually("the refusal is told", is_told)
+        assert (await ask(session, envoy, "unencodable.example.com")).status == 404
+        assert (await ask(session, envoy, "beside.example.com")).status == 202
+        assert "bytes" in driver.live.refusal_of("uid-golden-unencodable", 1)
+
+
 async def test_what_was_in_force_before_a_refusal_stays_until_it_is_mended(envoy: Envoy) -> None:
     async with driving(envoy) as driver, client() as session:
         await driver.set_and_wait(simple("mended", {"directResponse": {"status": 200}}))
@@ -327,7 +345,7 @@ async def test_a_restarted_translation_changes_nothing(envoy: Envoy) -> None:
 
 def written(directory: Path) -> dict[str, tuple[int, int]]:
     """When each file was last replaced, and by which."""
-    stats = {str(path): path.stat() for path in directory.rglob("*.json")}
+    stats = {str(path): path.stat() for end in ("json", "pb") for path in directory.rglob(f"*.{end}")}
     return {name: (stat.st_mtime_ns, stat.st_ino) for name, stat in stats.items()}
 
 
@@ -348,13 +366,14 @@ async def test_a_table_that_envoy_does_not_have_is_written_again(envoy: Envoy) -
     async with driving(envoy) as driver:
         await driver.set_and_wait(simple("audited", {"directResponse": {"status": 202}}))
         publisher = driver.keeper._publisher
-        routes = envoy.home.envoy / "rds-public.json"
+        routes = envoy.home.envoy / "rds-public.pb"
         ours = routes.read_bytes()
+        version = orjson.loads(routes.with_suffix(".json").read_bytes())["version_info"].encode()
         inode = routes.stat().st_ino
         await publisher.audit()
         assert routes.stat().st_ino == inode, "there is nothing to mend"
         other = routes.with_suffix(".new")
-        other.write_bytes(ours.replace(b'"version_info":"', b'"version_info":"x'))
+        other.write_bytes(ours.replace(version, version[::-1]))
         os.replace(other, routes)
 
         async def is_mended() -> bool:
@@ -366,14 +385,15 @@ async def test_a_table_that_envoy_does_not_have_is_written_again(envoy: Envoy) -
 
 async def test_what_nobody_knows_anything_about_is_replaced(envoy: Envoy) -> None:
     """A crash can leave a table that Envoy refused; there may be nothing to serve, and it has to go all the same."""
-    routes = envoy.home.envoy / "rds-public.json"
+    routes = envoy.home.envoy / "rds-public.pb"
+    empty = route_table(Listener.PUBLIC).render(render_routes(Listener.PUBLIC, ())[0], ())
     other = routes.with_suffix(".new")
-    other.write_bytes(b'{"version_info":"x","resources":[{"unknown":1}]}')
+    other.write_bytes(b"no table")
     os.replace(other, routes)
     async with driving(envoy):
 
         async def is_empty() -> bool:
-            return b'"virtual_hosts":[]' in routes.read_bytes()
+            return routes.read_bytes() == empty
 
         await eventually("the table is ours again", is_empty)
 

@@ -1,0 +1,1 @@
+"""Data: which number stands for which field of Envoy's messages."""
