@@ -38,6 +38,8 @@ _IMAGE_REASONS: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName",
 """Why a container waits in a way that mends itself only if somebody changes something."""
 _SIDECAR: Final = "queue-proxy"
 _CONFIGURATIONS_READY: Final = "ConfigurationsReady"
+_TIMED_OUT: Final = ("timed out", "Initial scale was never achieved")
+"""What Knative says of a revision that passed its progress deadline."""
 _DEADLINE_ANNOTATION: Final = "serving.knative.dev/progress-deadline"
 
 
@@ -238,16 +240,20 @@ def _never_ready(live: Service, pods: Sequence[Pod]) -> FailureInfo | None:
     said, revision = _given_up(live), live.status.latestCreatedRevisionName
     if said is None:
         return None
-    words = f"revision {revision} does not become ready: {(said.message or said.reason or '').strip().rstrip('.')}. "
+    text = (said.message or said.reason or "").strip().rstrip(".")
     deaf = next((item.name for pod in pods[:1] for item in pod.status.containerStatuses if _is_deaf(item)), None)
-    if deaf is None:
-        words += f"`kubectl describe revision -n {live.metadata.namespace} {revision}` tells more"
+    namespace = live.metadata.namespace
+    words = f"revision {revision} does not become ready: {text}. "
+    if deaf is None:  # Knative takes away the pods of a revision that it gave up.
+        words += f"`kubectl describe revision -n {namespace} {revision}` tells more"
     else:
+        logs = f"kubectl logs -n {namespace} {pods[0].metadata.name} -c {deaf}"
+        words += f"Container {deaf} runs, but its readiness probe does not succeed: see `{logs}`"
+    if deaf is not None or any(word in text for word in _TIMED_OUT):
         limit = live.spec.template.metadata.annotations.get(_DEADLINE_ANNOTATION)
+        now = f" (now {limit})" if limit else ""
         words += (
-            f"Container {deaf} runs, but its readiness probe does not succeed: see `kubectl logs -n "
-            f"{live.metadata.namespace} {pods[0].metadata.name} -c {deaf}`, and mend the server or its readinessProbe, or "
-            f"give it longer by the annotation {_DEADLINE_ANNOTATION}{f' (now {limit})' if limit else ''}"
+            f"; mend the server or its readinessProbe, or give it longer by the annotation {_DEADLINE_ANNOTATION}{now}"
         )
     return FailureInfo(reason=RUNTIME_UNHEALTHY, message=words, modelRevisionName=revision)
 

@@ -67,7 +67,7 @@ BREAKAGES: dict[str, Breakage] = {
     "killed": Breakage("ModelLoadFailed", ("137",), command="import os; os.kill(os.getpid(), 9)"),
     "never-ready": Breakage(
         "RuntimeUnhealthy",
-        ("never-ready-predictor-00002", "timed out", "readiness probe", "kubectl logs", "progress-deadline (now 3s)"),
+        ("never-ready-predictor-00002 does not become ready", "readinessProbe", "progress-deadline (now 3s)"),
         command=DEAF,
         annotations={"serving.knative.dev/progress-deadline": "3s"},
     ),

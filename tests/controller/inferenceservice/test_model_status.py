@@ -181,6 +181,11 @@ def test_a_revision_without_pods_that_was_given_up_is_told_as_well() -> None:
     info = failure(observe(live=GIVEN_UP))
     assert (info.reason, info.modelRevisionName) == ("RuntimeUnhealthy", "iris-predictor-00002")
     assert "kubectl describe revision -n ns iris-predictor-00002" in info.message
+    assert "readinessProbe" in info.message
+    failed = GIVEN_UP.to_json()
+    for item in failed["status"]["conditions"]:
+        item["message"] = "Container failed with: boom"
+    assert "readinessProbe" not in failure(observe(live=Service.parse(failed))).message
 
 
 def test_what_a_container_said_counts_for_more_than_that_it_was_given_up() -> None:
