@@ -13,7 +13,7 @@ from onebox.apiserver.context import Server
 from onebox.apiserver.discovery import REVIEWS, plural_of_review
 from onebox.apiserver.handlers import logs, reading, subresources, watching, writing
 from onebox.apiserver.handlers.answers import JSON, refusal_answer, text_answer, value_answer
-from onebox.apiserver.requests import Target, parse_target
+from onebox.apiserver.requests import Target, parse_flag, parse_target
 from onebox.apiserver.status import PageNotFound, Refused, busy, internal_error, method_not_allowed, too_large
 from onebox.apiserver.storage.store import StorageBusy, StorageFailed
 
@@ -137,7 +137,7 @@ class Dispatcher:
 
 def _verb(request: web.BaseRequest) -> str:
     method = request.method
-    if method == "GET" and request.query.get("watch") in ("true", "1"):
+    if method == "GET" and parse_flag(request.query, "watch"):
         return "WATCH"
     return method if method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS") else "other"
 
@@ -147,11 +147,11 @@ def _handler(request: web.BaseRequest, target: Target) -> Handler:
     if target.subresource:
         handlers = _handlers_of_subresource(target)
     elif target.name:
-        if method == "GET" and request.query.get("watch") in ("true", "1"):
+        if method == "GET" and parse_flag(request.query, "watch"):
             return watching.watch
         handlers = _OBJECT
     else:
-        if method == "GET" and request.query.get("watch") in ("true", "1"):
+        if method == "GET" and parse_flag(request.query, "watch"):
             return watching.watch
         handlers = _COLLECTION
     handler = handlers.get(method)

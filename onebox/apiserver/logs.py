@@ -14,7 +14,7 @@ from pathlib import Path
 from controller.base.clock import parse_rfc3339
 from controller.base.errors import FieldError
 from controller.base.json import JsonView
-from onebox.apiserver.requests import parse_integer
+from onebox.apiserver.requests import parse_flag, parse_integer
 from onebox.apiserver.status import bad_request, invalid
 
 _BLOCK_BYTES = 64 << 10
@@ -44,8 +44,8 @@ def parse_log_options(query: Mapping[str, str], now_s: float) -> LogOptions:
         since_s = parse_rfc3339(query["sinceTime"])
     return LogOptions(
         container=query.get("container", ""),
-        follow=query.get("follow") in ("true", "1"),
-        previous=query.get("previous") in ("true", "1"),
+        follow=parse_flag(query, "follow"),
+        previous=parse_flag(query, "previous"),
         tail_lines=tail,
         limit_bytes=limit,
         since_s=since_s,

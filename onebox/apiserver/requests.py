@@ -124,7 +124,7 @@ def parse_write_options(kind: str, query: Mapping[str, str], user_agent: str, *,
     return WriteOptions(
         manager=named or manager_of(user_agent),
         dry_run=parse_dry_run(kind, query),
-        force=query.get("force") in ("true", "1"),
+        force=parse_flag(query, "force"),
         validation=FieldValidation(asked or "Warn"),
         validation_asked=bool(asked),
     )
@@ -158,7 +158,7 @@ class DeleteOptions:
 def parse_delete_options(query: Mapping[str, str], body: Mapping[str, object]) -> DeleteOptions:
     """The options of a deletion; the body wins over the query."""
     policy = str(body.get("propagationPolicy") or query.get("propagationPolicy") or "") or None
-    if policy is None and (body.get("orphanDependents") is True or query.get("orphanDependents") == "true"):
+    if policy is None and (body.get("orphanDependents") is True or parse_flag(query, "orphanDependents")):
         policy = "Orphan"
     if policy is not None and policy not in _POLICIES:
         supported = ", ".join(f'"{name}"' for name in (*_POLICIES, "nil"))
@@ -179,6 +179,14 @@ def parse_delete_options(query: Mapping[str, str], body: Mapping[str, object]) -
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def parse_flag(query: Mapping[str, str], name: str) -> bool:
+    """Whether a parameter says yes, as kube-apiserver reads it: if it is there, and neither `false` nor `0`.
+
+    Kubernetes' Python client writes `True`.
+    """
+    return name in query and query[name].lower() not in ("false", "0")
 
 
 def parse_integer(text: str) -> int:

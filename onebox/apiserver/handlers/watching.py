@@ -13,7 +13,7 @@ from onebox.apiserver.context import Server
 from onebox.apiserver.handlers.answers import JSON, table_of
 from onebox.apiserver.handlers.reading import parse_selector, select
 from onebox.apiserver.objects.encoding import object_bytes, parse_object, partial_metadata
-from onebox.apiserver.requests import Form, Target, parse_form, parse_integer
+from onebox.apiserver.requests import Form, Target, parse_flag, parse_form, parse_integer
 from onebox.apiserver.status import expired
 from onebox.apiserver.storage.records import ChangeType, Record
 from onebox.apiserver.watches import Encode, Watcher
@@ -30,7 +30,7 @@ async def watch(server: Server, request: web.BaseRequest, target: Target) -> web
     form = parse_form(request.headers.get("Accept", ""))
     encode = _encoder(server, request, target, form)
     asked = query.get("resourceVersion", "")
-    initial = asked in ("", "0") or query.get("sendInitialEvents") == "true"
+    initial = asked in ("", "0") or parse_flag(query, "sendInitialEvents")
     since = server.store.revision if initial else parse_integer(asked)
     timeout_s = parse_integer(query.get("timeoutSeconds") or "0")
     # Tables differ by what they include, so that only plain watchers share lines.
@@ -55,7 +55,7 @@ async def _stream(
     response = web.StreamResponse(headers={"Content-Type": JSON, "Cache-Control": "no-cache, private"})
     response.enable_chunked_encoding()
     await response.prepare(request)
-    bookmarks = request.query.get("allowWatchBookmarks") in ("true", "1")
+    bookmarks = parse_flag(request.query, "allowWatchBookmarks")
     deadline_s = server.clock.monotonic_s() + timeout_s
     try:
         while not server.watches.closing.is_set():
@@ -95,7 +95,7 @@ def _push_initial(
 ) -> None:
     for record in records:
         watcher.push(watcher.encode(ChangeType.ADDED, record))
-    if request.query.get("sendInitialEvents") == "true":
+    if parse_flag(request.query, "sendInitialEvents"):
         annotations = {"k8s.io/initial-events-end": "true"}
         watcher.push(_bookmark(target, server.store.revision, {"annotations": annotations}))
 

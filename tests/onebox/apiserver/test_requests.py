@@ -9,6 +9,7 @@ from onebox.apiserver.pages import Pages
 from onebox.apiserver.requests import (
     Form,
     parse_delete_options,
+    parse_flag,
     parse_form,
     parse_target,
     parse_write_options,
@@ -117,6 +118,12 @@ def test_field_selectors_select_by_what_the_kind_offers() -> None:
 )
 def test_the_first_form_that_is_understood_wins(accept: str, form: Form) -> None:
     assert parse_form(accept) is form
+
+
+@pytest.mark.parametrize("text", ["true", "True", "1", "", "yes", "false", "False", "0", None])
+def test_a_flag_is_read_as_kube_apiserver_reads_it(text: str | None) -> None:
+    query = {"watch": text} if text is not None else {}
+    assert parse_flag(query, "watch") is (text in ("true", "True", "1", "", "yes"))
 
 
 def test_write_options_are_checked() -> None:

@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import kubernetes.client
+import kubernetes.config
+import kubernetes.watch
 import pytest
 
 from controller.base.clock import SystemClock
@@ -143,3 +146,18 @@ async def _raw_watch(api: ApiProcess, query: str, accept: str = "application/jso
     url = f"{api.url}/api/v1/namespaces/default/configmaps?{query}"
     async with aiohttp.ClientSession() as session, session.get(url, headers=headers, ssl=False) as answer:
         return [json.loads(line) async for line in answer.content]
+
+
+async def test_kubernetes_own_python_client_watches(shared_api: ApiProcess) -> None:
+    """It asks for watch=True, with a capital letter."""
+    await shared_api.client.create(CONFIG_MAPS, _config("watched-by-python"))
+
+    def first_event() -> str:
+        client = kubernetes.config.new_client_from_config(str(shared_api.kubeconfig))
+        maps = kubernetes.client.CoreV1Api(client)
+        events = kubernetes.watch.Watch().stream(
+            maps.list_namespaced_config_map, "default", timeout_seconds=int(_WAIT_S)
+        )
+        return next((event["type"] for event in events if event["object"].metadata.name == "watched-by-python"), "none")
+
+    assert await asyncio.to_thread(first_event) == "ADDED"
