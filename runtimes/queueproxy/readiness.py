@@ -1,7 +1,7 @@
 """Whether the container behind the proxy is ready: the user's probe, run by the proxy (spec/knative.md 3.5).
 
 Without a period the probe is aggressive: it is tried every 50 ms for up to 10 s, so that a fresh container is found ready at
-once. gRPC and exec probes are asked as TCP ones; the kubelet runs exec probes itself.
+once. An exec probe is asked as a TCP one: the kubelet runs the command itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from ladle.clock import Clock
 from ladle.errors import UserError
 from ladle.server.http.client import ClientPool
+from runtimes.queueproxy.grpc_health import is_serving
 
 _POLL_S = 0.05
 _AGGRESSIVE_ATTEMPT_S = 0.1
@@ -24,9 +25,12 @@ _AGGRESSIVE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadinessProbe:
-    """The probe as Knative passes it on. `path` None asks only whether the port accepts connections."""
+    """The probe as Knative passes it on. Without `path` and `service` it asks only whether the port accepts connections."""
 
     path: str | None = None
+    """Of an HTTP probe."""
+    service: str | None = None
+    """Of a gRPC probe: whose health is asked for, "" for all of the server."""
     headers: tuple[tuple[str, str], ...] = ()
     period_s: float = 0.0
     timeout_s: float = 1.0
@@ -46,8 +50,10 @@ def parse_probe(text: str) -> ReadinessProbe:
     http: Mapping[str, Any] | None = given.get("httpGet")
     path = None if http is None else "/" + str(http.get("path", "")).lstrip("/")
     headers = [] if http is None else http.get("httpHeaders") or []
+    grpc: Mapping[str, Any] | None = given.get("grpc")
     return ReadinessProbe(
         path=path,
+        service=None if grpc is None else str(grpc.get("service") or ""),
         headers=tuple((str(header["name"]), str(header["value"])) for header in headers),
         period_s=float(given.get("periodSeconds") or 0),
         timeout_s=float(given.get("timeoutSeconds") or 1),
@@ -85,6 +91,8 @@ class Prober:
         return self._successes >= self._probe.success_threshold
 
     async def _ask(self) -> bool:
+        if self._probe.service is not None:
+            return await is_serving(self._pool.host, self._pool.port, self._probe.service)
         connection = await self._pool.connection(fresh=True)
         try:
             if self._probe.path is None:

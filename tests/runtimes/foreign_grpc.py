@@ -9,11 +9,14 @@ from typing import Any
 
 import grpc
 
+from ladle.protocol.grpc.schema import HEALTH_SERVICE, message_class
 from tests.runtimes.foreign import sidecar
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 OPTIONS = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX), ("grpc.max_send_message_length", MESSAGE_BYTES_MAX)]
 DEADLINE_S = 30.0
+_HealthCheckRequest = message_class("grpc.health.v1.HealthCheckRequest")
+_HealthCheckResponse = message_class("grpc.health.v1.HealthCheckResponse")
 
 
 class ForeignGrpc:
@@ -26,6 +29,8 @@ class ForeignGrpc:
         self.inside = 0
         self.sent = 0
         self.release = asyncio.Event()
+        self.health: dict[str, bool] = {}
+        """By service, whether it is serving; others are not known."""
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
         handlers = {
             "Echo": unary(self.echo),
@@ -38,6 +43,14 @@ class ForeignGrpc:
             "Talk": grpc.stream_stream_rpc_method_handler(self.talk),
         }
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.Foreign", handlers),))
+        codec = (_HealthCheckRequest.FromString, _HealthCheckResponse.SerializeToString)
+        check = grpc.method_handlers_generic_handler(HEALTH_SERVICE, {"Check": unary(self.check, *codec)})
+        self.server.add_generic_rpc_handlers((check,))
+
+    async def check(self, request: Any, context: Any) -> Any:
+        if request.service not in self.health:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        return _HealthCheckResponse(status="SERVING" if self.health[request.service] else "NOT_SERVING")
 
     async def echo(self, message: bytes, context: Any) -> bytes:
         self.metadata.append(dict(context.invocation_metadata()))

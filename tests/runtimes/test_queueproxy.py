@@ -298,7 +298,8 @@ class TestProbes:
         [
             ("", ReadinessProbe()),
             ('{"tcpSocket":{"port":8080,"host":"127.0.0.1"},"successThreshold":1}', ReadinessProbe()),
-            ('{"grpc":{"port":8080}}', ReadinessProbe()),
+            ('{"grpc":{"port":8080}}', ReadinessProbe(service="")),
+            ('{"grpc":{"port":8080,"service":"m"},"periodSeconds":5}', ReadinessProbe(service="m", period_s=5)),
             (
                 '{"httpGet":{"path":"ready","httpHeaders":[{"name":"a","value":"b"}]},"periodSeconds":5,"timeoutSeconds":2}',
                 ReadinessProbe(path="/ready", headers=(("a", "b"),), period_s=5, timeout_s=2),

@@ -21,7 +21,9 @@ from ladle.server.http2.connection import STREAM_WINDOW_BYTES, Http2Body
 from ladle.server.http2.first_bytes import PREFACE
 from ladle.server.http2.goaway import GoAwayFilter, render_goaway
 from runtimes.queueproxy.dialing import RESTART_S
-from tests.runtimes.foreign import busy, idle, sidecar
+from runtimes.queueproxy.readiness import ReadinessProbe
+from tests.ladle.server.wire import ask
+from tests.runtimes.foreign import busy, foreign_server, idle, sidecar
 from tests.runtimes.foreign_grpc import DEADLINE_S, ForeignGrpc, behind_sidecar, channel, foreign_grpc, method
 from tests.waiting import eventually
 
@@ -29,6 +31,30 @@ from tests.waiting import eventually
 async def messages(*items: bytes) -> AsyncIterator[bytes]:
     for item in items:
         yield item
+
+
+class TestReadiness:
+    """A probe of the kind grpc, as KServe's own gRPC servers have it."""
+
+    LONG = "a service whose name is longer than one byte of protobuf's can say: " + "x" * 200
+
+    @pytest.mark.parametrize(
+        ("service", "ready"), [("", True), ("loaded", True), ("loading", False), ("unknown", False), (LONG, True)]
+    )
+    async def test_the_containers_health_service_is_asked(self, service: str, ready: bool) -> None:
+        async with foreign_grpc() as foreign:
+            foreign.health = {"": True, "loaded": True, "loading": False, self.LONG: True}
+            assert await self.ready(foreign.port, service) is ready
+
+    async def test_a_server_without_it_is_not_ready(self) -> None:
+        with foreign_server() as foreign:
+            assert not await self.ready(foreign.server_port, "")
+
+    async def ready(self, port: int, service: str) -> bool:
+        """What the kubelet hears from the sidecar."""
+        async with sidecar(port, ReadinessProbe(service=service, period_s=1, timeout_s=DEADLINE_S)) as proxy:
+            headers = {"user-agent": "kube-probe/1.32", "k-network-probe": "queue"}
+            return (await ask(proxy.http_port, "GET", "/", None, **headers)).status == 200
 
 
 class TestCalls:
