@@ -21,10 +21,11 @@ from tests.e2e.manifests import INSTANCES, isvc
 from tests.e2e.traffic import traffic
 from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 DEADLINE_S = 90.0
-REQUESTS = 2000
+FEW, MANY = 400, 2000
+"""Requests that are counted: many with the soaks."""
 PERCENT = 20
 SIGMAS = 5
 """Outside five standard deviations is one run in 1.7 million."""
@@ -92,44 +93,46 @@ def revisions(service: Mapping[str, Any]) -> dict[str, str]:
     return {field: value[-5:] for field, value in status.items() if field.endswith("Revision")}
 
 
-def test_canaries_are_counted_promoted_and_rolled_back_under_load(box: Box, models: Mapping[int, str]) -> None:
-    service = rolled(box, isvc("bird", models[1]), {"00001": (100, "")})
+@pytest.mark.parametrize("requests", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+def test_canaries_are_counted_promoted_and_rolled_back_under_load(
+    box: Box, models: Mapping[int, str], requests: int
+) -> None:
+    name = f"bird-{requests}"
+    service = rolled(box, isvc(name, models[1]), {"00001": (100, "")})
     url = service["status"]["url"]
-    with traffic(url, "bird", connections=2) as load:
-        canary = isvc("bird", models[2], canaryTrafficPercent=PERCENT)
+    with traffic(url, name, connections=2) as load:
+        canary = isvc(name, models[2], canaryTrafficPercent=PERCENT)
         service = rolled(box, canary, {"00002": (PERCENT, ""), "00001": (100 - PERCENT, "prev")})
         assert revisions(service) == {
             "latestCreatedRevision": "00002",
             "latestReadyRevision": "00002",
             "latestRolledoutRevision": "00001",
         }
-        counted = answers(url, "bird", REQUESTS)
-        expected = REQUESTS * PERCENT / 100
+        counted = answers(url, name, requests)
+        expected = requests * PERCENT / 100
         tolerance = SIGMAS * math.sqrt(expected * (1 - PERCENT / 100))
         assert set(counted) == {1, 2}
         assert counted[2] == pytest.approx(expected, abs=tolerance)
 
         # Another canary before the first was promoted: what was stable stays stable.
-        canary = isvc("bird", models[3], canaryTrafficPercent=PERCENT)
+        canary = isvc(name, models[3], canaryTrafficPercent=PERCENT)
         service = rolled(box, canary, {"00003": (PERCENT, ""), "00001": (100 - PERCENT, "prev")})
         assert revisions(service)["latestRolledoutRevision"] == "00001"
-        wait_for("both answer", lambda: set(answers(url, "bird", 40)) == {1, 3}, timeout_s=DEADLINE_S)
+        wait_for("both answer", lambda: set(answers(url, name, 40)) == {1, 3}, timeout_s=DEADLINE_S)
 
-        service = rolled(box, isvc("bird", models[3]), {"00003": (100, "")})
-        wait_for("the status has it", lambda: promoted(box, "bird"), timeout_s=DEADLINE_S)
-        assert answers(url, "bird", 100) == {3: 100}
+        service = rolled(box, isvc(name, models[3]), {"00003": (100, "")})
+        wait_for("the status has it", lambda: promoted(box, name), timeout_s=DEADLINE_S)
+        assert answers(url, name, 100) == {3: 100}
 
-        service = rolled(
-            box, isvc("bird", models[3], canaryTrafficPercent=0), {"00003": (0, ""), "00001": (100, "prev")}
-        )
-        assert answers(url, "bird", 100) == {1: 100}
+        service = rolled(box, isvc(name, models[3], canaryTrafficPercent=0), {"00003": (0, ""), "00001": (100, "prev")})
+        assert answers(url, name, 100) == {1: 100}
     assert load.outcomes["200"] > 0
     assert load.failures == {}
     conditions = {item["type"]: item["status"] for item in service["status"]["conditions"]}
     assert {conditions[kind] for kind in ("Ready", "PredictorReady", "IngressReady", "LatestDeploymentReady")} == {
         "True"
     }
-    box.client.delete("bird")
+    box.client.delete(name)
 
 
 def promoted(box: Box, name: str) -> bool:
