@@ -84,6 +84,8 @@ def _validate_priorities(runtime: ServingRuntime, others: Iterable[ServingRuntim
         if not _competes(runtime, other):
             continue
         for position, entry in enumerate(runtime.spec.supportedModelFormats):
+            if other.missing_for(entry.name):
+                continue  # It cannot run here, and is taken only after all that can.
             if any(_ties(entry, theirs) for theirs in other.spec.supportedModelFormats):
                 name = f"{entry.name} {entry.version}" if entry.version else entry.name
                 rule = (

@@ -14,12 +14,16 @@ from dataclasses import dataclass
 
 
 class UserError(Exception):
-    """Input that cannot work. `reason` is a CamelCase word for a condition; the message says what to do next."""
+    """Input that cannot work. `reason` is a CamelCase word for a condition; the message says what to do next.
+
+    `subject` names the object, as KIND/NAME, for whoever reports on several; "" where the reader knows it.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.subject = ""
 
 
 class TransientError(Exception):

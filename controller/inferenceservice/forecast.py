@@ -27,9 +27,11 @@ def render_once_ready(
     """All children of the InferenceServices in `objects`, beside what is in `existing`; UserError as for `render`."""
     manifests, given = list(objects), list(existing)
     # Knative Services first, then what waits for them to be ready; the last pass sees both.
-    children = render(manifests, existing=given, namespace=namespace)
-    children = render(manifests, existing=[*given, *map(_as_ready, children)], namespace=namespace)
-    world = [*given, *map(_as_ready, children)]
+    world = given
+    for _ in range(2):
+        # With the status, a service that cannot be made shows it at the end, and hides nothing of the others.
+        made = render(manifests, existing=world, namespace=namespace, with_status=with_status)
+        world = [*given, *(_as_ready(item) for item in made if "ownerReferences" in item["metadata"])]
     return render(manifests, existing=world, namespace=namespace, with_status=with_status)
 
 

@@ -58,25 +58,25 @@ def validate(
     that have no admission are judged by their schema alone, and accepted where there is none. UserError where the settings
     among `existing` cannot be read.
     """
-    manifests = [placed(item, namespace) for item in objects]
     known = [placed(item, namespace) for item in existing]
-    for position, manifest in enumerate(manifests):
-        world = OfflineWorld(known, manifests[:position])
-        given = old if old is not None and _identity(old) == _identity(manifest) else None
-        yield _verdict(manifest, given or world.stored(manifest), world)
+    before: list[JsonObject] = []
+    for item in objects:
+        kind, name = _identity(item)
+        given = old if old is not None and _identity(old) == (kind, name) else None
+        world = OfflineWorld(known, before)
+        try:
+            manifest = placed(item, namespace)
+            stored = _admit(manifest, given or world.stored(manifest), world)
+        except Invalid as error:
+            yield Verdict(kind=kind, name=name, errors=error.errors)
+            continue
+        before.append(manifest)
+        yield Verdict(kind=kind, name=name, defaulted=stored)
 
 
 def admitted(manifest: JsonObject, world: OfflineWorld) -> JsonObject:
-    """The InferenceService as a new one would be stored; Invalid where it is refused."""
+    """The object as a new one would be stored; Invalid where it is refused."""
     return _admit(manifest, None, world)
-
-
-def _verdict(manifest: JsonObject, old: JsonView | None, world: OfflineWorld) -> Verdict:
-    kind, name = str(manifest.get("kind") or ""), str(manifest["metadata"].get("name") or "")
-    try:
-        return Verdict(kind=kind, name=name, defaulted=_admit(manifest, old, world))
-    except Invalid as error:
-        return Verdict(kind=kind, name=name, errors=error.errors)
 
 
 def _admit(manifest: JsonObject, old: JsonView | None, world: OfflineWorld) -> JsonObject:
@@ -93,6 +93,12 @@ def _admit(manifest: JsonObject, old: JsonView | None, world: OfflineWorld) -> J
             stored = admit(_request(offered, old, world))
         except Invalid as error:
             errors += error.errors
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            # Admission comes before the schema, as in Kubernetes, and may stumble over a field of the wrong type.
+            wrong = schema.validate(offered) if schema is not None else []
+            if not wrong:
+                raise
+            raise Invalid([*errors, *wrong]) from None
     if schema is not None:
         known = {error.field for error in errors}
         errors += [error for error in schema.validate(stored) if error.field not in known]
@@ -142,4 +148,6 @@ def _schema(api_version: str, kind: str) -> StructuralSchema | None:
 
 
 def _identity(manifest: JsonView) -> tuple[str, str]:
-    return str(manifest.get("kind")), str((manifest.get("metadata") or {}).get("name"))
+    meta = manifest.get("metadata")
+    name = (meta.get("name") or meta.get("generateName")) if isinstance(meta, dict) else None
+    return str(manifest.get("kind") or "object"), str(name or "")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from controller.api import knative
 from controller.api.config_text import CONFIG_NAME
 from controller.api.core import ConfigMap, Pod
-from controller.api.field_errors import type_errors
+from controller.api.field_errors import required, type_errors
 from controller.api.inferenceservice import KIND as SERVICE_KIND
 from controller.api.istio import VirtualService
 from controller.api.servingruntime import CLUSTER_KIND, ClusterStorageContainer
@@ -145,11 +145,23 @@ def _shipped(folder: str, kind: str) -> list[JsonObject]:
 
 
 def placed(manifest: JsonView, namespace: str) -> JsonObject:
-    """The object with a namespace, if its kind has namespaces and it names none."""
-    meta = {**(manifest.get("metadata") or {})}
+    """The object with a namespace, if its kind has namespaces and it names none; Invalid where it is no Kubernetes object."""
+    errors = [required(name) for name in ("apiVersion", "kind") if not _is_text(manifest.get(name))]
+    given = manifest.get("metadata")
+    if not isinstance(given, dict):
+        raise Invalid([*errors, required("metadata", "an object with a name")])
+    if not _is_text(given.get("name")) and not _is_text(given.get("generateName")):
+        errors.append(required("metadata.name"))
+    if errors:
+        raise Invalid(errors)
+    meta = {**given}
     if not str(manifest.get("kind") or "").startswith("Cluster"):
         meta["namespace"] = meta.get("namespace") or namespace
     return {**manifest, "metadata": meta}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def is_a(manifest: JsonView, group: str, *kinds: str) -> bool:

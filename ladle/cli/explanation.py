@@ -40,7 +40,7 @@ def explain_runtime(
             read_given(filename), existing=read_objects(existing or []), namespace=namespace
         )
     except UserError as error:
-        raise fail(str(error)) from None
+        raise fail(f"{error.subject}: {error}" if error.subject else str(error)) from None
     if not explanations:
         raise fail("no InferenceService among these objects")
     if as_json:

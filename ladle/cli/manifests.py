@@ -10,10 +10,12 @@ from typing import Annotated, Any, Optional
 import typer
 import yaml
 
-from ladle.cli.console import fail
+from ladle.cli.console import fail, notes
 
+_SUFFIXES = (".yaml", ".yml", ".json")
 FilesOption = Annotated[
-    list[Path], typer.Option("--filename", "-f", help="Manifests: YAML or JSON; - for standard input")
+    list[Path],
+    typer.Option("--filename", "-f", help="Manifests: files or folders of YAML or JSON; - for standard input"),
 ]
 NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Where objects without a namespace would go")]
 
@@ -24,7 +26,11 @@ def render(
     namespace: NamespaceOption = "default",
     existing: Annotated[
         Optional[list[Path]],  # noqa: UP045 - typer reads this at run time.
-        typer.Option("--with", help="Objects that exist already: settings, runtimes, children with their status"),
+        typer.Option(
+            "--with",
+            help="Objects that exist already: settings, runtimes, secrets, children and pods with their status; "
+            "what `kubectl get -o yaml` prints",
+        ),
     ] = None,
     status: Annotated[
         bool, typer.Option("--status", help="Also print the InferenceServices with their status")
@@ -42,8 +48,12 @@ def render(
         else:
             rendered = render_once_ready(objects, namespace=namespace, with_status=status)
     except UserError as error:
-        raise fail(str(error)) from None
-    sys.stdout.write(yaml.safe_dump_all(rendered, sort_keys=False))
+        raise fail(f"{error.subject}: {error}" if error.subject else str(error)) from None
+    if rendered:
+        sys.stdout.write(yaml.safe_dump_all(rendered, sort_keys=False))
+    else:
+        kinds = ", ".join(sorted({str(item.get("kind")) for item in objects}))
+        notes.print(f"nothing is made of these objects ({kinds}); with --status, those that have one show it")
 
 
 def validate(
@@ -106,8 +116,13 @@ def read_given(paths: list[Path]) -> list[dict[str, Any]]:
 
 
 def read_objects(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Every object in these files, lists taken apart; a failure to read them ends the command."""
-    return [item for path in paths for item in _objects(path)]
+    """Every object in these files and folders, lists taken apart; a failure to read them ends the command."""
+    return [item for path in paths for file in _files(path) for item in _objects(file)]
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or the manifests right in the folder, as kubectl takes them."""
+    return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES) if path.is_dir() else [path]
 
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:

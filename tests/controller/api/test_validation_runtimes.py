@@ -120,6 +120,14 @@ def test_runtimes_that_are_never_taken_for_the_same_model_do_not_compete(other: 
     assert not refused(rt(), others=(other,))
 
 
+def test_a_runtime_whose_server_is_not_here_competes_with_none() -> None:
+    other = rt("other")
+    other["metadata"]["annotations"] = {"ladle.dev/missing": "a: its server is not on this machine"}
+    assert not refused(rt(), others=(other,))
+    other["metadata"]["annotations"] = {"ladle.dev/missing": "b: this format alone"}
+    assert refused(rt(), others=(other,))
+
+
 def test_names_of_formats_compete_whatever_their_case_and_a_disabled_runtime_competes_with_none() -> None:
     other = rt("other", supportedModelFormats=[format_of("A")])
     assert refused(rt(), others=(other,))
