@@ -8,7 +8,7 @@ module decides how a child comes into being; what it then does is the module's t
 The socket is SOCK_SEQPACKET, one JSON object a packet. Requests and answers:
 
     {"id", "module", "argv", "env", "cwd"} + [stdout, stderr]   ->  {"id", "pid"} or {"id", "error"}
-    {"list": true}                                              ->  {"children": [{"id", "pid"}]}
+    {"list": true}                                              ->  {"children": [{"id", "pid"}], "pid"}
     (a child ended)                                             ->  {"pid", "exit_code"}, negative for a signal
 
 An id whose child lives is answered with that child: a client that lost an answer asks again and starts nothing twice.
@@ -19,13 +19,16 @@ Rules: one thread, nothing but imports before the fork (a thread pool, an infere
 dead in the child), and gc.freeze(), since a collection would write to, and so copy, every shared page.
 
 The fork itself takes 4 ms of 200 MB (page tables), which a request from zero waits for. So with --spare a template that has
-been asked once forks the next child ahead, in a quiet moment: the spare, which waits for its request.
+been asked once forks the next child ahead, in a quiet moment: the spare, which waits for its request. It holds the listening
+socket too: where the template is killed, its spare goes on in its place, and nobody waits for three seconds of imports. The
+children from before are listed with `"orphan": true`: how they end, nobody tells.
 """
 
 from __future__ import annotations
 
 import argparse
 import array
+import contextlib
 import gc
 import importlib
 import json
@@ -41,7 +44,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ladle.clock import SystemClock
-from ladle.server.child import ChildSpec, run_child
+from ladle.server.child import ChildSpec, leave, run_child
 
 PACKET_BYTES_MAX = 1024 * 1024
 """Longest request; environments are a few kB. The kernel's own limit for a packet is about 208 KiB unless raised."""
@@ -52,6 +55,10 @@ _BACKLOG = 8
 SPARE_DELAY_S = 0.1
 """From the last fork to that of a spare: servers that have just begun have the processor first. A guess, twice what one takes
 to start."""
+_DISMISSED = b"{}"
+"""What a spare is told whose template ends in order."""
+_REACHABLE_CHECK_S = 5.0
+"""How often a template without a client looks whether anybody can still find it. A guess."""
 _ALWAYS_IMPORTED = ("encodings.idna",)
 """What the standard library imports when a server begins to listen (2 ms): any host that is text goes through it."""
 
@@ -65,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     listener = listen(Path(options.socket))
     preload(options.preload)
-    Template(listener, keeps_spare=options.spare).serve()
+    Template(listener, Path(options.socket), keeps_spare=options.spare).serve()
     return 0
 
 
@@ -119,9 +126,14 @@ class _Spare:
 class Template:
     """The loop: one listener, at most one client, any number of children."""
 
-    def __init__(self, listener: socket.socket, *, keeps_spare: bool = False) -> None:
+    def __init__(self, listener: socket.socket, path: Path, *, keeps_spare: bool = False) -> None:
+        """`listener` listens at `path`."""
         self._listener = listener
+        self._path = path
+        self._socket_inode = _inode(path)
         self._keeps_spare = keeps_spare
+        self._orphans: dict[int, str] = {}
+        """Children of the template whose place this one took, as in `_children`."""
         self._client: socket.socket | None = None
         self._children: dict[int, str] = {}
         """The id of the request that started each living child, by pid."""
@@ -137,14 +149,14 @@ class Template:
         self._wake_writer.setblocking(False)
 
     def serve(self) -> None:
-        """Returns after SIGTERM."""
+        """Returns after SIGTERM, or when another template has its path and its client is gone."""
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._stop)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
         while not self._stopping:
-            for key, _ in self._selector.select(self._spare_wait_s()):
+            for key, _ in self._selector.select(self._wait_s()):
                 if key.fileobj is self._listener:
                     self._accept()
                 elif key.fileobj is self._wake_reader:
@@ -155,6 +167,9 @@ class Template:
             self._tell_endings()
             if self._spare_wait_s() == 0:
                 self._fork_spare()
+            if self._client is None and _inode(self._path) != self._socket_inode:
+                break
+        self._dismiss_spare()
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
@@ -196,11 +211,15 @@ class Template:
         try:
             request = _parse(packet)
             if request.get("list") is True:
-                return {"children": [{"id": child_id, "pid": pid} for pid, child_id in self._children.items()]}
+                return {"children": self._list_children(), "pid": os.getpid()}
             request_id = request.get("id")
             return {"id": request_id, "pid": self._start(_child_spec(request, fds), packet)}
         except (BadRequest, OSError) as error:
             return {"id": request_id, "error": str(error)}
+
+    def _list_children(self) -> list[dict[str, object]]:
+        own = [{"id": child_id, "pid": pid} for pid, child_id in self._children.items()]
+        return own + [{"id": child_id, "pid": pid, "orphan": True} for pid, child_id in self._orphans.items()]
 
     def _start(self, spec: ChildSpec, packet: bytes) -> int:
         self._reap()
@@ -237,19 +256,48 @@ class Template:
             with theirs:
                 packet, fds = _receive_packet(theirs)
             if not packet:
-                os._exit(0)  # The template is gone, and nobody knows of us.
+                self._take_over()
+            self._listener.close()
+            if packet == _DISMISSED:
+                os._exit(0)
             run_child(_child_spec(_parse(packet), fds))
 
         with theirs:
             ours.setblocking(False)
-            self._spare = _Spare(self._fork(wait), ours)
+            self._spare = _Spare(self._fork(wait, keeps_listener=True), ours)
 
-    def _fork(self, live: Callable[[], NoReturn]) -> int:
+    def _take_over(self) -> NoReturn:
+        """What a spare does whose template was killed: goes on in its place, as a session of its own like any template."""
+
+        def serve() -> int:
+            os.setsid()
+            heir = Template(self._listener, self._path, keeps_spare=True)
+            heir._socket_inode = self._socket_inode
+            # No child was started since the spare was forked: each start takes the spare.
+            heir._orphans = {**self._orphans, **self._children}
+            heir.serve()
+            return 0
+
+        leave(serve)
+
+    def _dismiss_spare(self) -> None:
+        if self._spare is not None:
+            with contextlib.suppress(OSError):
+                self._spare.channel.send(_DISMISSED, socket.MSG_NOSIGNAL)
+
+    def _wait_s(self) -> float | None:
+        """How long to wait for somebody to ask."""
+        waits = (self._spare_wait_s(), _REACHABLE_CHECK_S if self._client is None else None)
+        return min((wait_s for wait_s in waits if wait_s is not None), default=None)
+
+    def _fork(self, live: Callable[[], NoReturn], *, keeps_listener: bool = False) -> int:
         # Blocked around the fork: a SIGTERM for the newborn child must find the child's own disposition.
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid == 0:
             self._leave_template(previous)
+            if not keeps_listener:
+                self._listener.close()
             live()
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         return pid
@@ -261,7 +309,7 @@ class Template:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, signal_mask)
         self._selector.close()
-        for inherited in (self._listener, self._client, self._wake_reader, self._wake_writer):
+        for inherited in (self._client, self._wake_reader, self._wake_writer):
             if inherited is not None:
                 inherited.close()
 
@@ -292,6 +340,14 @@ class Template:
         except OSError:
             return False
         return True
+
+
+def _inode(path: Path) -> int | None:
+    """Which file the path names now; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _receive_packet(client: socket.socket) -> tuple[bytes, list[int]]:

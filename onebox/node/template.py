@@ -24,9 +24,9 @@ from controller.base.json import JsonObject
 from controller.base.logging import get_logger
 from onebox.home import Home, write_atomically
 from onebox.node.launch_spec import LaunchSpec
-from onebox.node.process import start_child
+from onebox.node.process import RunningProcess, start_child
 from onebox.node.process_table import scan
-from onebox.processes import HOME_VARIABLE, ProcessId, identify
+from onebox.processes import HOME_VARIABLE, ProcessId, identify, reap
 
 log = get_logger(__name__)
 
@@ -37,6 +37,8 @@ TEMPLATE_VARIABLE = "LADLE_TEMPLATE"
 FORK_TIMEOUT_S = 5.0
 """A fork takes milliseconds; a template that needs longer is broken and replaced. A guess."""
 CONNECT_TIMEOUT_S = 10.0
+HEIR_TIMEOUT_S = 1.0
+"""For the spare of a template that was killed to answer in its place; it takes milliseconds. A guess."""
 IMPORT_TIMEOUT_S = 120.0
 """For the imports; scikit-learn takes 2 s on a fast machine, and may take a minute from a cold disk under load."""
 ON_DEMAND_DELAY_S = 5.0
@@ -100,6 +102,8 @@ class Template:
         self._listed: asyncio.Future[None] | None = None
         self._answers: dict[str, asyncio.Future[JsonObject]] = {}
         self._children: set[int] = set()
+        self._orphans: set[int] = set()
+        """Children of an earlier template, whose ends this one does not see."""
         self._endings: OrderedDict[int, int] = OrderedDict()
         self._waiting: dict[int, asyncio.Future[int | None]] = {}
         self._abandoning = asyncio.Lock()
@@ -144,7 +148,7 @@ class Template:
         if pid in self._endings:
             self._children.discard(pid)
             return self._endings.pop(pid)
-        if not self.ready:
+        if not self.ready or pid in self._orphans:
             return None
         waiter: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self._waiting[pid] = waiter
@@ -162,6 +166,9 @@ class Template:
                 await self._serve(record.process)
             except (OSError, TemplateLostError) as error:
                 backoff_s = _BACKOFF_FIRST_S if self.ready else min(backoff_s * 2, _BACKOFF_MAX_S)
+                self._disconnect()
+                if await self._find_heir(record):
+                    continue
                 await self._abandon(error)
             finally:
                 self._disconnect()
@@ -182,6 +189,42 @@ class Template:
             await asyncio.sleep(ON_DEMAND_DELAY_S)
         return self._start()
 
+    async def _find_heir(self, record: TemplateRecord) -> bool:
+        """Whether the spare of a template that was killed goes on in its place; then its record says so."""
+        if self._answers:
+            return False  # It may have forked what nobody was told of; that ends with all of it.
+        async with self._abandoning:
+            if template_records(self._home).get(self.name) != record:
+                return False
+            try:
+                async with asyncio.timeout(HEIR_TIMEOUT_S):
+                    await self._bury(record.process)
+                    heir = identify(await self._ask_for_pid(record.process))
+            except (OSError, TimeoutError, TemplateLostError):
+                return False
+            if heir is not None:
+                self._write_record(TemplateRecord(heir, record.instance, record.modules))
+                log.info("template replaced by its spare", template=self.name, pid=heir.pid)
+            return heir is not None
+
+    async def _bury(self, process: ProcessId) -> None:
+        """Waits for its end, which comes a moment after that of its connections."""
+        dying = RunningProcess.adopt(process)
+        if dying is not None:
+            with contextlib.closing(dying):
+                await dying.ended()
+        if self._child is not None:
+            reap(self._child)
+            self._child = None
+
+    async def _ask_for_pid(self, before: ProcessId) -> int:
+        with await self._connect(before) as connection:
+            connection.send(b'{"list": true}', socket.MSG_NOSIGNAL)
+            packet = await asyncio.get_running_loop().sock_recv(connection, _RECEIVED_BYTES_MAX)
+        if not packet:
+            raise TemplateLostError("nobody took its place")
+        return int(json.loads(packet)["pid"])
+
     def _start(self) -> TemplateRecord:
         instance = f"{self.name}/{uuid.uuid4()}"
         command = (
@@ -199,17 +242,20 @@ class Template:
         environment = {**self._inherited, HOME_VARIABLE: str(self._home.root), TEMPLATE_VARIABLE: instance}
         with self._log.open("ab") as output:
             pid = start_child(command, env=environment, cwd=self._home.root, output=output.fileno())
-        self._child, self._children = pid, set()
-        process = identify(pid) or ProcessId(pid, 0)
+        self._child, self._children, self._orphans = pid, set(), set()
+        record = TemplateRecord(identify(pid) or ProcessId(pid, 0), instance, self._modules)
+        self._write_record(record)
+        log.info("template started", template=self.name, pid=pid)
+        return record
+
+    def _write_record(self, record: TemplateRecord) -> None:
         stored = {
-            "pid": process.pid,
-            "start_ticks": process.start_ticks,
-            "instance": instance,
-            "modules": self._modules,
+            "pid": record.process.pid,
+            "start_ticks": record.process.start_ticks,
+            "instance": record.instance,
+            "modules": record.modules,
         }
         write_atomically(self._record, json.dumps(stored).encode())
-        log.info("template started", template=self.name, pid=process.pid)
-        return TemplateRecord(process, instance, self._modules)
 
     async def _serve(self, process: ProcessId) -> None:
         self._connection = connection = await self._connect(process)
@@ -265,6 +311,7 @@ class Template:
             self._note_ending(int(message["pid"]), int(message["exit_code"]))
         elif "children" in message:
             self._children |= {int(child["pid"]) for child in message["children"]}
+            self._orphans |= {int(child["pid"]) for child in message["children"] if child.get("orphan")}
             _settle(self._listed, None)
 
     def _note_ending(self, pid: int, exit_code: int) -> None:

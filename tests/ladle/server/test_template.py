@@ -58,6 +58,10 @@ class Client:
         socket.send_fds(self.socket, [packet], fds)
         return self.read()
 
+    def children(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask({"list": True}, [])["children"]
+        return found
+
     def read(self) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.socket.recv(65536))
         return answer
@@ -115,9 +119,14 @@ class World:
 
     def spare(self) -> int:
         """The pid of the child that was forked ahead, once there is one; for a template without other children."""
-        found = wait_for("a spare", lambda: psutil.Process(self.process.pid).children())
-        assert len(found) == 1
-        return int(found[0].pid)
+        (found,) = self.children(1)
+        return found
+
+    def children(self, count: int) -> list[int]:
+        """The processes that the template has forked, once there are so many."""
+        template = psutil.Process(self.process.pid)
+        wait_for(f"{count} children", lambda: len(template.children()) == count)
+        return [child.pid for child in template.children()]
 
 
 @pytest.fixture
@@ -174,7 +183,7 @@ def test_the_same_id_starts_nothing_twice_while_its_child_lives(world: World) ->
     client.socket.close()
     client = world.connect()
     assert world.spawn(client, "wait") == first
-    assert client.ask({"list": True}, []) == {"children": [first]}
+    assert client.children() == [first]
     os.kill(first["pid"], signal.SIGKILL)
     assert client.read()["exit_code"] == -signal.SIGKILL
     assert world.spawn(client, "0")["pid"] != first["pid"]
@@ -195,7 +204,7 @@ def test_children_survive_the_template_and_a_new_one_takes_over_the_path(world: 
         world.process.wait(DEADLINE_S)
         world.process = world.start()
         os.kill(pid, 0)
-        assert world.connect().ask({"list": True}, []) == {"children": []}
+        assert world.connect().children() == []
     finally:
         os.kill(pid, signal.SIGKILL)
 
@@ -228,7 +237,7 @@ def test_the_next_child_is_forked_before_anybody_asks_for_it(world: World) -> No
     client.read()
     world.out.unlink()
     spare = world.spare()
-    assert client.ask({"list": True}, []) == {"children": []}, "it is nobody's yet"
+    assert client.children() == [], "it is nobody's yet"
     assert world.spawn(client, "fds", id="pod/1", env={"COLOUR": "blue"}) == {"id": "pod/1", "pid": spare}
     assert client.read() == {"pid": spare, "exit_code": 0}
     assert world.out.read_text() == "['fds'] blue False / True\n[0, 1, 2, 3]\n", "as any other child"
@@ -247,10 +256,37 @@ def test_a_spare_that_was_killed_is_nobodys_loss(world: World) -> None:
     assert world.spare() != spare
 
 
-def test_a_spare_ends_with_its_template(world: World) -> None:
+def test_a_spare_takes_the_place_of_a_template_that_was_killed(world: World) -> None:
+    client = world.connect()
+    child = world.spawn(client, "wait")
+    spare = next(pid for pid in world.children(2) if pid != child["pid"])
+    try:
+        world.process.kill()
+        world.process.wait(DEADLINE_S)
+        client = world.connect()
+        assert client.ask({"list": True}, []) == {"children": [{**child, "orphan": True}], "pid": spare}
+        assert os.getsid(spare) == spare
+        pid = world.spawn(client, "7", id="pod/1")["pid"]
+        assert client.read() == {"pid": pid, "exit_code": 7}
+        wait_for("a spare of its own", lambda: psutil.Process(spare).children())
+    finally:
+        os.kill(child["pid"], signal.SIGKILL)
+        os.kill(spare, signal.SIGTERM)
+    wait_for("it ends in order", lambda: not psutil.pid_exists(spare))
+
+
+def test_a_spare_ends_with_a_template_that_ends_in_order(world: World) -> None:
     client = world.connect()
     world.spawn(client, "0")
     client.read()
     spare = psutil.Process(world.spare())
-    world.process.kill()
+    world.process.terminate()
     wait_for("the spare is gone", lambda: not spare.is_running() or spare.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_template_that_nobody_can_reach_any_more_ends(world: World) -> None:
+    former = world.process
+    world.process = world.start()
+    for client in world.clients:
+        client.socket.close()
+    assert former.wait(DEADLINE_S) == 0

@@ -163,9 +163,15 @@ async def has_event(world: World, reason: str) -> bool:
     return reason in await reasons(world)
 
 
+def waits_for_something(pod: JsonObject) -> bool:
+    """Whether its container waits, and not only for its turn."""
+    waiting = container_status(pod).get("state", {}).get("waiting")
+    return waiting is not None and waiting["reason"] != "ContainerCreating"
+
+
 async def test_an_image_without_a_command_waits_until_it_is_mapped(world: World) -> None:
     await world.create(pod_json(container(image="example.com/strange:1", command=[])))
-    waiting = await world.until("it waits", lambda pod: "waiting" in container_status(pod).get("state", {}))
+    waiting = await world.until("it waits for something", waits_for_something)
     found = container_status(waiting)["state"]["waiting"]
     assert found["reason"] == "ErrImagePull"
     assert "ladle-system/onebox-images" in found["message"]
@@ -181,7 +187,7 @@ async def test_an_image_without_a_command_waits_until_it_is_mapped(world: World)
 async def test_what_an_environment_refers_to_is_waited_for(world: World) -> None:
     main = container(command=["sleep", "60"], envFrom=[{"configMapRef": {"name": "late"}}])
     await world.create(pod_json(main))
-    waiting = await world.until("it waits", lambda pod: "waiting" in container_status(pod).get("state", {}))
+    waiting = await world.until("it waits for something", waits_for_something)
     found = container_status(waiting)["state"]["waiting"]
     assert found == {"reason": "CreateContainerConfigError", "message": 'configmap "late" not found'}
     await world.client.create(CONFIG_MAPS, config_map("late", A="b"))

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from onebox.home import Home
@@ -190,6 +191,31 @@ async def test_a_template_that_dies_is_replaced_and_its_children_live_on(home: H
         assert child.identity.alive()
         child.signal(signal.SIGTERM)
         assert await child.ended() in (5, None)  # None: an older kernel, and nobody left to ask.
+
+
+async def test_a_template_that_is_killed_is_replaced_by_its_spare(home: Home) -> None:
+    async with running(home) as (template, launcher):
+        child = await launcher.start(spec(home))
+        before = recorded(home)
+
+        async def look() -> list[int]:
+            forked = [process.pid for process in psutil.Process(before.pid).children()]
+            return [pid for pid in forked if pid != child.identity.pid]
+
+        (spare,) = await eventually("a spare", look)
+        before.signal(signal.SIGKILL)
+
+        async def replaced() -> bool:
+            return template.ready and recorded(home).pid == spare
+
+        await eventually("the spare has its place", replaced)
+        wanted = spec(home)
+        process = await launcher.start(wanted)
+        assert await said(wanted.log)
+        assert parent_of(process.identity.pid) == spare
+        for each, code in ((process, (5,)), (child, (5, None))):  # None: an older kernel, and nobody left to ask.
+            each.signal(signal.SIGTERM)
+            assert await each.ended() in code
 
 
 async def test_a_fork_that_is_not_answered_leaves_no_process_and_one_is_started_without_it(
