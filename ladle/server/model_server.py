@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ladle.clock import Clock, SystemClock
+from ladle.errors import UserError
 from ladle.log import get_logger
 from ladle.server.access_log import AccessLog
 from ladle.server.admin import AdminHandler, StatsReporter
@@ -38,6 +39,7 @@ from ladle.server.queue_proxy import QueueProxy
 from ladle.server.repository import ModelRepository, ServedModel
 from ladle.server.rest.router import RestRouter
 from ladle.server.termination import write_last_words
+from ladle.server.waiting import until_listens
 from ladle.server.workers.fleet import Fleet
 from ladle.server.workers.plan import decide_share, decide_worker_count
 from ladle.server.workers.ports import require_free, reserve
@@ -102,6 +104,8 @@ async def _serve(
         code = await _serve_until_stopped(models, options, fleet, folders)
     except* OSError as group:  # Of binding: everything later has its own answer to errors.
         write_last_words("; ".join(f"cannot listen on {options.host}: {error}" for error in group.exceptions))
+    except* UserError as group:
+        write_last_words("; ".join(str(error) for error in group.exceptions))
     return code
 
 
@@ -270,7 +274,10 @@ class ModelServer:
         return await self._http.listen(options.host, port, shared=shared, others=lambda: Splice(connect, self.tasks))
 
     async def load(self) -> bool:
-        """Loads every model; False, with the reason in the termination log, where one cannot be."""
+        """Loads every model; False, with the reason in the termination log, where one cannot be.
+
+        Returns when the server that this one waits for, if any, listens too.
+        """
         for name in self.repository.names():
             if self._fleet is not None and name in self._fleet.unloaded:
                 self.repository.find(name).leave_out()
@@ -281,6 +288,8 @@ class ModelServer:
                 write_last_words(f"Model {name} could not be loaded: {type(error).__name__}: {error}")
                 return False
         gc.freeze()  # What was loaded stays: later collections need not look at it.
+        if self._options.awaited_port is not None:
+            await until_listens(self._options.host, self._options.awaited_port)
         return True
 
     def own_ready(self) -> bool:

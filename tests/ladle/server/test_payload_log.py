@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from ladle.clock import SystemClock
 from ladle.server.http.application import Handler
 from ladle.server.http.messages import Request, Response
 from ladle.server.metrics import Counter, payload_event_counter
+from ladle.server.model_server import serve
 from ladle.server.options import ServerOptions
 from ladle.server.payload_delivery import QUEUE_EVENTS_MAX, SENDERS
 from ladle.server.payload_events import LogMode, PayloadLogSettings
@@ -188,6 +190,17 @@ async def test_cluster_local_sinks_are_asked_through_the_gateway() -> None:
 def test_flags_that_cannot_be_are_refused(words: list[str], wrong: str) -> None:
     with pytest.raises(BadSetting, match=wrong):
         PayloadLogSettings.parse(words, {})
+
+
+def test_a_server_that_cannot_read_its_certificate_authorities_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LADLE_TERMINATION_LOG", str(tmp_path / "last-words"))
+    words = ["--log-url", "https://sink", "--logger-ca-cert-file", str(tmp_path / "none.pem")]
+    chosen = PayloadLogSettings.parse(words, {})
+    options = ServerOptions(host="127.0.0.1", http_port=0, admin_port=0, payload_log=chosen)
+    assert serve(SumModel("m"), options=options) == 1
+    assert f"--logger-ca-cert-file = {tmp_path}/none.pem: " in (tmp_path / "last-words").read_text()
 
 
 def test_flags() -> None:
