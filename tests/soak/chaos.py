@@ -18,6 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ladle.sdk.client import ApiError
+from onebox.component_template import ComponentTemplate
+from onebox.components import TEMPLATE
 from onebox.node.template import template_records
 from onebox.processes import ProcessId, command_of
 from tests.e2e.box import Box
@@ -27,7 +29,8 @@ from tests.soak.services import pods_of
 from tests.waiting import wait_for
 
 COMPONENTS = ("apiserver", "controller", "engine", "node", "activator", "envoy")
-KINDS = (*COMPONENTS, "template", "pod")
+KINDS = (*COMPONENTS, "parent", "template", "pod")
+"""`parent` is what components are forked from, `template` what servers are."""
 RECOVERY_S = 5.0
 """Each is back within this time on a machine of which we have a core for ourselves; see `Kill.late`."""
 GIVEN_UP_S = 60.0
@@ -139,12 +142,13 @@ class Chaos:
             template = self._template()
             assert template is not None
             return template, f"pid {template.pid}", frozenset(), lambda: self._template_back(template)
-        process = self.box.component(kind)
+        process = self.box.component(TEMPLATE if kind == "parent" else kind)
         assert process is not None, f"{kind} does not run"
         backs: dict[str, Callable[[], object]] = {
             "apiserver": lambda: wait_for("the API answers", self._api_answers, timeout_s=GIVEN_UP_S),
             "controller": lambda: self._reconciles(f"probe-{number}"),
             "envoy": lambda: wait_for("the gateway answers", self._gateway_answers, timeout_s=GIVEN_UP_S),
+            "parent": lambda: self._parent_back(process),
         }
         inside = frozenset(self.sleepers) if kind == "activator" else frozenset[str]()
         sources = None if kind == "envoy" else inside
@@ -201,6 +205,22 @@ class Chaos:
         self._wake()
         wait_for("another template", lambda: self._template() not in (None, before), timeout_s=GIVEN_UP_S)
         wait_for("the template", lambda: self._template_ready(self._template()), timeout_s=GIVEN_UP_S)
+
+    def _parent_back(self, before: ProcessId) -> None:
+        def again() -> bool:
+            return self.box.component(TEMPLATE) not in (None, before)
+
+        wait_for("another parent", again, timeout_s=GIVEN_UP_S)
+        asked = ComponentTemplate(self.box.home.template_socket)
+
+        def imported() -> bool:
+            asked.look()
+            return asked.ready
+
+        try:
+            wait_for("it can fork", imported, timeout_s=GIVEN_UP_S)
+        finally:
+            asked.close()  # The supervisor, whose connection ours took the place of, makes another.
 
     def _api_answers(self) -> bool:
         try:
