@@ -38,6 +38,9 @@ class ServerOptions:
     grpc_port_shared: bool = False
     """Whether that port answers REST over HTTP/1.1 too: in a pod of Knative's, all requests come in at one port."""
     grpc_message_bytes_max: int = GRPC_MESSAGE_BYTES_MAX
+    awaited_port: int | None = None
+    """Of a server on this machine that has to listen before this one does; None for none. A transformer in the pod of its
+    predictor would be asked before that one can answer."""
     admin_port: int | None = None
     """Statistics and drain; None for no such port."""
     model_name: str = "model"
@@ -68,6 +71,7 @@ class ServerOptions:
             grpc_port=_grpc_port(flags, env),
             grpc_port_shared=flag(env, "LADLE_GRPC_PORT_SHARED", default=False),
             grpc_message_bytes_max=max(flags.grpc_max_send_message_length, flags.grpc_max_receive_message_length),
+            awaited_port=int(number(env, "LADLE_AWAITED_PORT", 0)) or None,
             admin_port=int(number(env, "LADLE_ADMIN_PORT", 0)) or None,
             model_name=flags.model_name,
             model_directory=Path(flags.model_dir.removeprefix("file://")),

@@ -34,6 +34,7 @@ from onebox.node.ports import (
 from onebox.node.predictors import (
     GATEWAY_VARIABLE,
     asked_over_grpc,
+    awaited_port,
     collocated_port,
     map_port_arguments,
     proxy_variables,
@@ -170,6 +171,8 @@ def _fixed_variables(context: PodContext, start: Start, role: Role) -> dict[str,
         LAUNCH_VARIABLE: start.launch,
         "LADLE_HOST": "127.0.0.1",
     }
+    if (awaited := awaited_port(container)) is not None:  # Else it would take requests before its predictor can.
+        fixed["LADLE_AWAITED_PORT"] = str(context.ports.get(awaited, awaited))
     if role is Role.PROXY or container is embedding_container(pod):
         fixed |= _proxy_ports(context)
     elif role is Role.RUNTIME and container in pod.containers:

@@ -41,6 +41,12 @@ def predictor_host(arguments: Sequence[str]) -> str:
     return flag_value(arguments, _PREDICTOR_FLAG)
 
 
+def awaited_port(container: Container) -> int | None:
+    """The port at which this container asks one beside it, as the pod numbers ports; None where it asks none."""
+    host, _, port = predictor_host(_words(container)).rpartition(":")
+    return int(port) if host in _LOCAL and port.isdecimal() else None
+
+
 def collocated_port(pod: Pod) -> int | None:
     """Where a predictor listens for the transformer beside it in the pod: KServe's manifests tell the transformer only."""
     found = _asking(pod)
@@ -59,11 +65,8 @@ def asked_over_grpc(pod: Pod, predictor: Container) -> bool:
 
 def _asking(pod: Pod) -> tuple[Container, int] | None:
     """The container that asks one beside it, and at which port."""
-    for container in pod.containers:
-        host, _, port = predictor_host(_words(container)).rpartition(":")
-        if host in _LOCAL and port.isdecimal():
-            return container, int(port)
-    return None
+    asked = ((container, awaited_port(container)) for container in pod.containers)
+    return next(((container, port) for container, port in asked if port is not None), None)
 
 
 def _words(container: Container) -> tuple[str, ...]:

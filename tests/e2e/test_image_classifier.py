@@ -154,15 +154,8 @@ def collocated(name: str, manifest: dict[str, Any], *, port: int, flag: str, pro
 def test_it_answers_beside_its_predictor_in_one_pod(box: Box, manifest: dict[str, Any], pictures: list[bytes]) -> None:
     box.client.apply(collocated("pair", manifest, port=8085, flag="http_port", protocol="v2"))
     box.client.wait_ready("pair", timeout_s=DEADLINE_S)
-
-    def answer() -> list[int] | None:
-        told = box.client.send(box.client.get("pair"), "/v1/models/pair:predict", json.dumps(body(pictures)).encode())
-        if told.status == 503:  # The transformer is ready before its predictor has loaded.
-            return None
-        assert told.status == 200, told.body
-        return [row[0]["label"] for row in json.loads(told.body)["predictions"]]
-
-    assert right(wait_for("an answer", answer, timeout_s=DEADLINE_S)) >= RIGHT_AT_LEAST
+    rows = box.client.predict("pair", body(pictures))["predictions"]  # Ready means that the predictor has loaded, too.
+    assert right([row[0]["label"] for row in rows]) >= RIGHT_AT_LEAST
     box.client.delete("pair")
 
 
@@ -247,16 +240,7 @@ def test_it_answers_over_grpc_beside_its_predictor(box: Box, manifest: dict[str,
     box.client.apply(service)
     box.client.wait_ready("pair-grpc", timeout_s=DEADLINE_S)
     with triton(box, "pair-grpc") as client:
-
-        def answer() -> Any:
-            try:
-                return infer(client, "pair-grpc", pictures)
-            except InferenceServerException as error:
-                if error.status() == "StatusCode.UNAVAILABLE":  # Ready before its predictor has loaded.
-                    return None
-                raise
-
-        labels, _ = wait_for("an answer", answer, timeout_s=DEADLINE_S)
+        labels, _ = infer(client, "pair-grpc", pictures)
     assert right(labels.flatten().tolist()) >= RIGHT_AT_LEAST
     assert MODEL_INFER in calls_of(box, "pair-grpc-predictor", "kserve-container")
     box.client.delete("pair-grpc")

@@ -1,8 +1,8 @@
 """The fixtures of Knative's own conformance and e2e tests (spec/knative.md 6.4), on onebox.
 
 The test servers are Knative's, rewritten in Python (tests/e2e/servers). Where a fixture's numbers are not given here they are
-Knative's. All run in `make test-long`: their windows, probes and grace periods take minutes. Where a test has a short and a long
-form, both run there. What runs otherwise than in Knative's tests:
+Knative's. All run in `make test-long`: their windows, probes and grace periods take minutes. Where a test has a short and a
+long form, both run there. What runs otherwise than in Knative's tests:
 
 | fixture | here | why |
 |---|---|---|

@@ -57,6 +57,20 @@ def test_nobody_can_connect_until_the_model_is_loaded(server: ServerProcess) -> 
     assert (server.probe(), server.status("/v2/models/patient/ready")) == (200, 200), "from the first connection on"
 
 
+def test_a_server_that_it_needs_listens_first(tmp_path: Path) -> None:
+    with socket.socket() as awaited:
+        awaited.bind(("127.0.0.1", 0))
+        server = ServerProcess(tmp_path, SERVER, LADLE_AWAITED_PORT=str(awaited.getsockname()[1]))
+        try:
+            server.say("loaded")
+            wait_for("it waits", lambda: "waiting for the predictor" in server.log.read_text())
+            assert not server.listens()
+            awaited.listen()
+            wait_for("it listens", server.listens)
+        finally:
+            server.close()
+
+
 def test_a_model_that_cannot_be_loaded_ends_it_with_the_reason(server: ServerProcess) -> None:
     server.say("loaded", "weights are missing")
     assert server.process.wait(DEADLINE_S) == 1

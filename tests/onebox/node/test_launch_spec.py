@@ -149,7 +149,10 @@ def test_a_predictor_beside_its_transformer_serves_where_it_is_asked(
     made = pod(container("kserve-container", image="kserve/onnxserver", command=[]), user, proxy)
     spec = launch(made, "kserve-container", ports={**PORTS, 8085: 20004})
     assert (spec.env["LADLE_HTTP_PORT"], spec.env.get("LADLE_GRPC_PORT")) == (http, grpc)
-    assert "--predictor_host=localhost:20004" in launch(made, user["name"], ports={**PORTS, 8085: 20004}).argv
+    asking = launch(made, user["name"], ports={**PORTS, 8085: 20004})
+    assert "--predictor_host=localhost:20004" in asking.argv
+    assert asking.env["LADLE_AWAITED_PORT"] == "20004"
+    assert "LADLE_AWAITED_PORT" not in spec.env
 
 
 def test_a_container_beside_the_server_is_told_no_port() -> None:
