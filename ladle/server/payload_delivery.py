@@ -34,6 +34,7 @@ REPORT_PERIOD_S = 10.0
 _ANSWER_BYTES_MAX = 64 * 1024
 """What is read of a sink's answer, which nobody wants; a longer one costs the connection."""
 
+_ENDED = "the server ended"
 SENT, FAILED, DROPPED = "sent", "failed", "dropped"
 
 log = get_logger(__name__)
@@ -76,13 +77,14 @@ class Delivery:
                 await self._queue.join()
         while not self._queue.empty():
             self._queue.get_nowait()
-            self.drop("the server ended")
+            self.drop(_ENDED)
 
     def close(self) -> None:
         """Ends at once."""
+        self._report()
+        self._reported_s = -REPORT_PERIOD_S  # What is lost now is said at once: there is no later.
         for sender in self._senders:
             sender.cancel()
-        self._report()
         self._pool.close()
 
     async def _send_all(self) -> None:
@@ -90,6 +92,9 @@ class Delivery:
             event = await self._queue.get()
             try:
                 await self._send(event)
+            except asyncio.CancelledError:
+                self.drop(_ENDED)
+                raise
             finally:
                 self._queued_bytes -= len(event.body)
                 self._queue.task_done()

@@ -82,8 +82,14 @@ class Sink:
         self.opened.set()
         self.port = 0
         self._status = status
+        self._asked = False
+
+    async def is_asked(self) -> bool:
+        """Whether anything has come, taken or not."""
+        return self._asked
 
     async def __call__(self, request: Request) -> Response:
+        self._asked = True
         await self.opened.wait()
         self.targets.append(request.target)
         self.events.append(seen(request))

@@ -167,6 +167,16 @@ async def test_what_waits_when_the_server_ends_still_arrives() -> None:
         assert len(sink.events) == 30
 
 
+async def test_what_is_under_way_when_the_server_is_closed_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    async with sinking() as sink:
+        sink.opened.clear()
+        async with logged(hello, settings(sink.port, "request")) as server:
+            await ask(server.port, "GET", "/")
+            await eventually("it is under way", sink.is_asked)
+        assert server.count("dropped") == 1
+        assert '"the server ended": 1' in capfd.readouterr().err
+
+
 async def test_cluster_local_sinks_are_asked_through_the_gateway() -> None:
     async with sinking() as sink:
         gateway = {"LADLE_GATEWAY": f"127.0.0.1:{sink.port}"}
