@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -206,22 +206,27 @@ class KubeClient:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(max(1, int(timeout_s))),
         }
+        async with aclosing(self._watch_lines(resource.path(namespace), query, timeout_s=timeout_s)) as lines:
+            async for line in lines:
+                if line.strip():
+                    yield _watch_event(line)
+
+    async def _watch_lines(
+        self, path: str, query: Mapping[str, str], *, timeout_s: float
+    ) -> AsyncGenerator[bytes, None]:
         timeout = aiohttp.ClientTimeout(
             total=timeout_s + self._deadlines.watch_silence_s,
             connect=self._deadlines.connect_s,
             sock_read=self._deadlines.watch_silence_s,
         )
         try:
-            async with self._session.get(
-                self._url(resource.path(namespace), query), **await self._options(timeout)
-            ) as answer:
+            async with self._session.get(self._url(path, query), **await self._options(timeout)) as answer:
                 if answer.status != 200:
                     raise error_of_answer(answer.status, await answer.read())
                 async for line in _lines(answer.content):
-                    if line.strip():
-                        yield _watch_event(line)
+                    yield line
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise no_answer(f"watch of {resource.plural} broke: {error or type(error).__name__}") from error
+            raise no_answer(f"watch of {path} broke: {error or type(error).__name__}") from error
 
     async def _list_pages(self, resource: ResourceType, namespace: str | None, query: Mapping[str, str]) -> ObjectList:
         items: list[JsonObject] = []

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,19 +18,21 @@ from multidict import CIMultiDict, MultiDict
 
 from controller.base.clock import Clock
 from controller.base.json import JsonObject, JsonView
-from controller.kube.client import Deadlines, KubeClient, WatchEvent, WatchType
+from controller.kube.client import Deadlines, KubeClient
 from controller.kube.errors import Gone, error_of_answer, error_of_status, no_answer
-from controller.kube.resources import ResourceType
 from onebox.apiserver.context import Server
 from onebox.apiserver.dispatch import Dispatcher
+from onebox.apiserver.handlers.reading import parse_selector
 from onebox.apiserver.objects.encoding import object_bytes
 from onebox.apiserver.requests import Target, parse_target
-from onebox.apiserver.selectors import Selector, parse_fields, parse_labels
 from onebox.apiserver.server import open_server
 from onebox.apiserver.status import PageNotFound, Refused
 from onebox.apiserver.storage.records import ChangeType, Record
 from onebox.apiserver.watches import Watcher
 from onebox.home import Home, OneboxSettings
+from onebox.workloads.run import run as run_workloads
+
+_SETTLE_S = 10.0
 
 
 @dataclass(slots=True)
@@ -111,44 +114,38 @@ class SimClient(KubeClient):
             raise error_of_answer(404, b"404 page not found") from None
         return cast(bytes, answer.body)
 
-    async def watch(
-        self,
-        resource: ResourceType,
-        namespace: str | None = None,
-        *,
-        resource_version: str,
-        label_selector: str = "",
-        field_selector: str = "",
-        timeout_s: float,
-    ) -> AsyncGenerator[WatchEvent, None]:
+    async def _watch_lines(
+        self, path: str, query: Mapping[str, str], *, timeout_s: float
+    ) -> AsyncGenerator[bytes, None]:
         await self._faults.delay()
         if self._faults.happens(self._faults.refused):
-            raise no_answer(f"watch of {resource.plural}: connection refused")
-        target = parse_target(resource.path(namespace), self._server.registry)
-        selector = Selector(parse_labels(label_selector), parse_fields(field_selector, ("metadata.name",)))
-        watcher = Watcher(
-            target.resource.key, namespace or "", selector, lambda *change: _line(target, *change), object()
+            raise no_answer(f"watch of {path}: connection refused")
+        target = parse_target(path, self._server.registry)
+        selector = parse_selector(
+            cast(web.BaseRequest, _Request("GET", path, query, {"User-Agent": self._name}, b"")), target
         )
-        if not self._server.watches.add(watcher, int(resource_version)):
-            raise Gone(410, "Expired", f"too old resource version: {resource_version}")
+        encode = partial(_line, target)
+        watcher = Watcher(target.resource.key, target.namespace, selector, encode, target.version.name)
+        since = query["resourceVersion"]
+        if not self._server.watches.add(watcher, int(since)):
+            raise Gone(410, "Expired", f"too old resource version: {since}")
         try:
-            async for event in _events(watcher, asyncio.get_running_loop().time() + timeout_s):
+            async for line in _lines(watcher, asyncio.get_running_loop().time() + timeout_s):
                 if self._faults.happens(self._faults.watch_broken):
-                    raise no_answer(f"watch of {resource.plural} broke")
+                    raise no_answer(f"watch of {path} broke")
                 await self._faults.delay()
-                yield event
+                yield line
                 if self._faults.happens(self._faults.repeated):
-                    yield event
+                    yield line
         finally:
             self._server.watches.remove(watcher)
 
 
-async def _events(watcher: Watcher, deadline_s: float) -> AsyncIterator[WatchEvent]:
+async def _lines(watcher: Watcher, deadline_s: float) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     while loop.time() < deadline_s and not watcher.lagging:
         for line in (await watcher.take(deadline_s - loop.time())).splitlines():
-            event = orjson.loads(line)
-            yield WatchEvent(WatchType(event["type"]), event["object"])
+            yield line
 
 
 def _line(target: Target, type_: ChangeType, record: Record) -> bytes:
@@ -162,5 +159,16 @@ async def open_api(root: Path, clock: Clock, rng: random.Random) -> AsyncIterato
     home.write_settings(OneboxSettings())
     async with open_server(home, clock, rng) as server:
         server.admissions.load()
-        server.store._database.commit = lambda changes, compact_to=0: None  # Durability is tested elsewhere, on a disk.
+        # Durability is tested elsewhere, on a disk.
+        server.store._database.commit = lambda changes, compact_to=0: None  # type: ignore[method-assign]
+        await _settle(server, clock)
         yield server
+
+
+async def _settle(server: Server, clock: Clock) -> None:
+    """Lets the workload controllers furnish the namespaces that every server has: the first world must find what others do."""
+    client = SimClient(server, "workloads", Faults(random.Random(0)))
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(run_workloads(client, server.home, clock, random.Random(0)))
+        await asyncio.sleep(_SETTLE_S)
+        running.cancel()

@@ -264,31 +264,46 @@ class Traffic:
     activator: Activator
     rng: random.Random
     answered: int = 0
-    unrouted: int = 0
+    waiting: int = 0
     lost: list[str] = field(default_factory=list)
+    routed: set[Key] = field(default_factory=set)
+    """Services that were found once: from then on nobody should hear that they are not there."""
 
     async def request(self, service: Key, work_s: float) -> None:
         """One request through the gateway, tried elsewhere where nothing was sent yet, as Envoy does."""
-        for _ in range(_ATTEMPTS_MAX):
-            revision = self.gateway.revision_for(service)
-            if revision is None:
-                self.unrouted += 1
-                return
-            ports = self.gateway.addresses.get(revision, ())
-            if ports:
-                port = self.rng.choice(ports)
-                if port == ACTIVATOR_PORT:
-                    await self.activator.serve(revision, work_s)
+        self.waiting += 1
+        try:
+            for _ in range(_ATTEMPTS_MAX):
+                revision = self.gateway.revision_for(service)
+                if revision is None:
+                    if service in self.routed:
+                        self._lose(service, "not found")
+                    return
+                self.routed.add(service)
+                if await self._is_answered(revision, work_s):
                     self.answered += 1
                     return
-                try:
-                    await self.node.pods[port].serve(work_s)
-                    self.answered += 1
-                    return
-                except Refused:
-                    pass
-            await asyncio.sleep(0.025)  # Envoy's back-off between attempts.
-        self.lost.append(f"{service.name} at {asyncio.get_running_loop().time():.2f}")
+                await asyncio.sleep(0.025)  # Envoy's back-off between attempts.
+            self._lose(service, "refused by all")
+        finally:
+            self.waiting -= 1
+
+    async def _is_answered(self, revision: Key, work_s: float) -> bool:
+        ports = self.gateway.addresses.get(revision, ())
+        if not ports:
+            return False
+        port = self.rng.choice(ports)
+        if port == ACTIVATOR_PORT:
+            await self.activator.serve(revision, work_s)
+            return True
+        try:
+            await self.node.pods[port].serve(work_s)
+        except Refused:
+            return False
+        return True
+
+    def _lose(self, service: Key, why: str) -> None:
+        self.lost.append(f"{service.name} at {asyncio.get_running_loop().time():.2f} s: {why}")
 
 
 async def until_done(attempt: Callable[[], Awaitable[object]]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import math
 import selectors
 from collections.abc import Callable, Coroutine
@@ -46,15 +48,34 @@ class _Jumping(selectors.DefaultSelector):
         return []
 
 
+class _Timer(asyncio.TimerHandle):
+    """Of two timers for the same time the one that was set first comes first, whatever else is or was in the loop's heap."""
+
+    __slots__ = ("number",)
+    number: int
+
+    def __lt__(self, other: asyncio.TimerHandle) -> bool:
+        assert isinstance(other, _Timer)
+        return (self._when, self.number) < (other._when, other.number)  # type: ignore[attr-defined]
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Single-threaded: what would go to a thread runs at once, since a thread's end has no place in virtual time."""
 
     def __init__(self) -> None:
         self._jumping = _Jumping()
+        self._timers = itertools.count()
         super().__init__(self._jumping)
 
     def time(self) -> float:
         return self._jumping.now_s
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> _Timer:  # type: ignore[override]
+        timer = _Timer(when, callback, args, self, context)
+        timer.number = next(self._timers)
+        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         done: asyncio.Future[T] = self.create_future()

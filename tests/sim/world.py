@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
-import orjson
-
-from controller.base.json import JsonObject, JsonView
+from controller.base.json import JsonObject
 from controller.inferenceservice.run import run as run_services
-from controller.kube.informer import Change, ChangeKind, Informer
-from controller.kube.resources import (
-    DEPLOYMENTS,
-    ENDPOINTS,
-    INFERENCE_SERVICES,
-    NAMESPACES,
-    PODS,
-    REVISIONS,
-    VIRTUAL_SERVICES,
-    ResourceType,
-)
+from controller.kube.informer import Informer
+from controller.kube.resources import ENDPOINTS, INFERENCE_SERVICES, NAMESPACES, PODS, VIRTUAL_SERVICES
 from controller.reconcile.plan import Key
 from onebox.apiserver.context import Server
+from onebox.apiserver.storage.history import History
+from onebox.apiserver.storage.records import ChangeType
 from onebox.istio.live import LiveConfig
 from onebox.istio.status import StatusReconciler
 from onebox.knative.autoscaler.autoscaler import Autoscaler
@@ -33,14 +25,15 @@ from onebox.knative.run import Parts, autoscaler_informers, run_parts
 from onebox.knative.world import World as KnativeWorld
 from onebox.workloads.run import run as run_workloads
 from tests.sim.api import Faults, SimClient
+from tests.sim.invariants import Invariants
 from tests.sim.machines import BROKEN_IMAGE, Activator, Gateway, Node, Traffic
 from tests.sim.virtual_time import VirtualClock
 
 CLOCK = VirtualClock()
-STORMY_S, CALM_S, QUIET_S = 45.0, 60.0, 15.0
-"""Faults and changes; then time to come to rest; then nothing may be written any more."""
 MISTAKE_S = 10.0
-"""How long a revision that crashes takes at most to be told of."""
+"""How long a revision that crashes, or a spec that nothing can serve, takes at most to be told of."""
+_EPOCH_S = 1000.0
+"""Worlds begin at multiples of this, so that what goes by the clock is the same whichever world came before."""
 _WORK_S = (0.01, 0.05, 0.3)
 _NAME = "model"
 
@@ -68,73 +61,75 @@ class SimAutoscaler(Autoscaler):
                 scaler.record(CLOCK.monotonic_s(), concurrency=concurrency, rps=rps)
 
 
-@dataclass
 class World:
-    """A namespace of its own with everything that acts on it."""
+    """A namespace of its own with everything that acts on it. `play` it once."""
 
-    server: Server
-    seed: int
-    broken: list[str] = field(default_factory=list)
-    """Invariants that did not hold, and when."""
+    stormy_s, calm_s, quiet_s = 45.0, 60.0, 15.0
+    """Faults and changes; then time to come to rest; then nothing may be written any more."""
 
-    def __post_init__(self) -> None:
-        self.rng = random.Random(self.seed)
-        self.faults = Faults(random.Random(self.seed + 1))
-        self.namespace = f"w{self.seed}"
+    def __init__(self, server: Server, seed: int) -> None:
+        self.server = server
+        self.seed = seed
+        self.rng = random.Random(seed)
+        """What happens in this world. Others decide about faults, machines and retries: a control plane that draws once
+        more must not become another story."""
+        self.machine_rng, self.control_rng = random.Random(seed + 2), random.Random(seed + 3)
+        self.faults = Faults(random.Random(seed + 1))
+        self.namespace = f"w{seed}"
         self.service = Key(self.namespace, _NAME)
-        self.user = SimClient(self.server, "user", Faults(random.Random(0), delay_max_s=0.001))
+        self.user = SimClient(server, "user", Faults(random.Random(0), delay_max_s=0.001))
         self.clients: list[SimClient] = []
         self.live = LiveConfig()
-        self.most = self.rng.randint(1, 4)
         self.spec: JsonObject = {
             "minReplicas": self.rng.choice((0, 0, 1)),
-            "maxReplicas": self.most,
+            "maxReplicas": self.rng.randint(1, 4),
             "scaleTarget": 2,
             "containerConcurrency": self.rng.choice((0, 0, 2)),
             "annotations": {"autoscaling.knative.dev/window": "6s"},
         }
 
     async def play(self) -> None:
-        """The whole life of the world; what did not hold is in `broken`."""
-        await self.user.create(
-            NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
-        )
+        """The whole life of the world; what did not hold is in `invariants.broken`."""
+        await asyncio.sleep(_EPOCH_S - CLOCK.monotonic_s() % _EPOCH_S)
+        self.server.rng.seed(self.seed)
+        least, most = self.spec["minReplicas"], self.spec["maxReplicas"]
+        self.invariants = Invariants(self.server.store, self.namespace, CLOCK, least=least, most=most)
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
+        await self.user.create(NAMESPACES, namespace)
         async with asyncio.TaskGroup() as tasks:
-            self.background = [tasks.create_task(task) for task in await self._machines(tasks)]
+            background = [tasks.create_task(task) for task in await self._machines(tasks)]
             control = tasks.create_task(self._control_plane_forever())
-            await self._storm(tasks)
-            await asyncio.sleep(CALM_S)
-            await self._check_rest()
-            await self._check_mistake()
-            self.restarting.set()  # A control plane that starts anew finds nothing to do.
-            await asyncio.sleep(QUIET_S / 2)
-            before = self._written()
-            await asyncio.sleep(QUIET_S / 2)
-            self._expect(self._written() == before, f"a quiet world is written to: {self._written() - before}")
-            for task in (control, *self.background):
+            await self.storm(tasks)
+            await self.rest()
+            await self.mistakes()
+            await self.quiet()
+            for task in (control, *background):
                 task.cancel()
-        self._forget()
+        await self._forget()
 
-    def _forget(self) -> None:
+    async def _forget(self) -> None:
         """Leaves the API server as it was: whoever comes next should not have to look after this world."""
-        for objects in self.server.store._objects.values():
-            for address in [address for address in objects if self.namespace in address]:
-                del objects[address]
+        self.invariants.close()
+        store = self.server.store
+        for objects in list(store._objects.values()):
+            for record in [record for address, record in objects.items() if self.namespace in address]:
+                await store.submit(ChangeType.DELETED, replace(record, revision=store.next_revision()))
+        store.history = History()
+        store.history.compacted = store.revision
 
     # Who acts.
 
     async def _machines(self, tasks: asyncio.TaskGroup) -> list[Any]:
-        client = SimClient(self.server, "machine", Faults(random.Random(self.seed + 2)))
+        client = SimClient(self.server, "machine", Faults(random.Random(self.seed + 4)))
         informers = {
-            kind: Informer(client, kind, clock=CLOCK, rng=self.rng)
-            for kind in (PODS, VIRTUAL_SERVICES, ENDPOINTS, DEPLOYMENTS)
+            kind: Informer(client, kind, clock=CLOCK, rng=self.machine_rng)
+            for kind in (PODS, VIRTUAL_SERVICES, ENDPOINTS)
         }
-        self.node = Node(client, informers[PODS], self.rng, tasks)
-        self.gateway = Gateway(informers[VIRTUAL_SERVICES], informers[ENDPOINTS], self.live, self.rng)
-        self.activator = Activator(self.node, informers[ENDPOINTS], self.rng)
-        self.traffic = Traffic(self.gateway, self.node, self.activator, self.rng)
-        informers[DEPLOYMENTS].subscribe(self._check_bounds)
-        status = StatusReconciler(client, informers[VIRTUAL_SERVICES], self.live, CLOCK).controller(self.rng)
+        self.node = Node(client, informers[PODS], self.machine_rng, tasks)
+        self.gateway = Gateway(informers[VIRTUAL_SERVICES], informers[ENDPOINTS], self.live, self.machine_rng)
+        self.activator = Activator(self.node, informers[ENDPOINTS], self.machine_rng)
+        self.traffic = Traffic(self.gateway, self.node, self.activator, self.machine_rng)
+        status = StatusReconciler(client, informers[VIRTUAL_SERVICES], self.live, CLOCK).controller(self.machine_rng)
         return [*(informer.run() for informer in informers.values()), status.run(), self.activator.report_forever()]
 
     async def _control_plane_forever(self) -> None:
@@ -156,18 +151,17 @@ class World:
     async def _control_plane(self) -> None:
         services, workloads, knative = (self._client(name) for name in ("controller", "workloads", "engine"))
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_services(services, CLOCK, self.rng))
-            group.create_task(run_workloads(workloads, self.server.home, CLOCK, self.rng))
+            group.create_task(run_services(services, CLOCK, self.control_rng))
+            group.create_task(run_workloads(workloads, self.server.home, CLOCK, self.control_rng))
             group.create_task(self._knative(knative))
 
     async def _knative(self, client: SimClient) -> None:
-        world, board = KnativeWorld(client, CLOCK, self.rng), ScaleBoard()
+        rng, home = self.control_rng, self.server.home
+        world, board = KnativeWorld(client, CLOCK, rng), ScaleBoard()
         informers = autoscaler_informers(world)
-        home = self.server.home
-        autoscaler = SimAutoscaler(client, informers, board=board, home=home, clock=CLOCK, rng=self.rng)
-        autoscaler._gateway = self.gateway
-        parts = Parts(client=client, home=home, clock=CLOCK, rng=self.rng, world=world, board=board, gateway=self.live)
-        autoscaler.activator = self.activator
+        autoscaler = SimAutoscaler(client, informers, board=board, home=home, clock=CLOCK, rng=rng)
+        autoscaler._gateway, autoscaler.activator = self.gateway, self.activator
+        parts = Parts(client=client, home=home, clock=CLOCK, rng=rng, world=world, board=board, gateway=self.live)
         async with asyncio.TaskGroup() as group:
             group.create_task(run_parts(parts, autoscaler))
             while True:
@@ -181,14 +175,15 @@ class World:
 
     # What happens.
 
-    async def _storm(self, tasks: asyncio.TaskGroup) -> None:
+    async def storm(self, tasks: asyncio.TaskGroup) -> None:
+        """Changes, requests and faults, as the seed has it."""
         self.faults.refused, self.faults.answer_lost = 0.03, 0.02
         self.faults.watch_broken, self.faults.repeated = 0.01, 0.05
-        await self._apply(image="app:1")
-        end_s = CLOCK.monotonic_s() + STORMY_S
+        await self.apply(image="app:1")
+        end_s = CLOCK.monotonic_s() + self.stormy_s
         await asyncio.sleep(4.0)
         actions: tuple[Callable[[], Any], ...] = (
-            self._update, self._canary, self._mistake, self._kill, self._kill, self._remove
+            self._update, self._canary, self._mistake, self._reject, self._kill, self._kill, self._remove
         )  # fmt: skip
         while CLOCK.monotonic_s() < end_s:
             match self.rng.random():
@@ -197,8 +192,30 @@ class World:
                 case chance if chance < 0.7:
                     self._burst(tasks)
             await asyncio.sleep(self.rng.uniform(0.5, 8.0))
-        await self._apply(image="app:last")
+        await self.apply(image="app:last")
         self.faults.refused = self.faults.answer_lost = self.faults.watch_broken = self.faults.repeated = 0.0
+
+    async def rest(self) -> None:
+        """No faults, no requests, no changes: all comes to rest."""
+        await asyncio.sleep(self.calm_s)
+        self.invariants.at_rest(await self.isvc(), self.traffic)
+
+    async def mistakes(self) -> None:
+        """What cannot come up, and what cannot be served at all, is told of, and takes nothing away."""
+        await self._mistake()
+        await self._check_mistake("seeded crash")
+        await self._reject()
+        await self._check_mistake("more than one container port")
+        await self.apply(image="app:mended")
+        await asyncio.sleep(self.calm_s)
+        self.invariants.at_rest(await self.isvc(), self.traffic)
+
+    async def quiet(self) -> None:
+        """A control plane that starts anew finds nothing to do."""
+        before = self.written()
+        self.restarting.set()
+        await asyncio.sleep(self.quiet_s)
+        self.invariants.quiet(self.written() - before)
 
     def _burst(self, tasks: asyncio.TaskGroup) -> None:
         for _ in range(self.rng.randint(1, 30)):
@@ -209,28 +226,32 @@ class World:
         await self.traffic.request(self.service, work_s)
 
     async def _update(self) -> None:
-        await self._apply(image=f"app:{self.rng.randint(2, 9)}")
+        await self.apply(image=f"app:{self.rng.randint(2, 9)}")
 
     async def _canary(self) -> None:
-        await self._apply(image=f"app:{self.rng.randint(10, 19)}", canaryTrafficPercent=self.rng.choice((0, 20, 50)))
+        await self.apply(image=f"app:{self.rng.randint(10, 19)}", canaryTrafficPercent=self.rng.choice((0, 20, 50)))
 
     async def _mistake(self) -> None:
-        await self._apply(image=BROKEN_IMAGE)
+        await self.apply(image=BROKEN_IMAGE)
+
+    async def _reject(self) -> None:
+        """What an InferenceService may say, and Knative refuses: only the controller can tell of it."""
+        ports = [{"containerPort": 8080}]
+        names = ("kserve-container", "beside")
+        await self.apply(containers=[{"name": name, "image": "app:refused", "ports": ports} for name in names])
 
     async def _kill(self) -> None:
         self.restarting.set()
 
     async def _remove(self) -> None:
-        if self.traffic_is_over():
+        if not self.traffic.waiting:  # Else somebody would rightly complain.
+            self.traffic.routed.discard(self.service)
             await self.user.delete(INFERENCE_SERVICES, _NAME, self.namespace)
             await asyncio.sleep(self.rng.uniform(0, 3))
-            await self._apply(image="app:again")
+            await self.apply(image="app:again")
 
-    def traffic_is_over(self) -> bool:
-        """Whether nobody would notice that the service goes away."""
-        return not any(pod.running for pod in self.node.pods.values()) and not sum(self.activator.held.values())
-
-    async def _apply(self, *, image: str = "", **predictor: Any) -> None:
+    async def apply(self, *, image: str = "", **predictor: Any) -> None:
+        """What a user does."""
         if image:
             predictor["containers"] = [{"name": "kserve-container", "image": image, "command": ["serve"]}]
         manifest = {
@@ -241,76 +262,15 @@ class World:
         }
         await self.user.apply(INFERENCE_SERVICES, manifest, field_manager="user")
 
-    # What must hold.
-
-    def _check_bounds(self, change: Change) -> None:
-        if change.kind is not ChangeKind.DELETED:
-            replicas = change.object["spec"].get("replicas", 1)
-            self._expect(0 <= replicas <= self.most, f"{change.object['metadata']['name']} has {replicas} replicas")
-
-    async def _check_rest(self) -> None:
-        self._expect(not self.traffic.lost, f"requests lost: {self.traffic.lost}")
-        self._expect(self.traffic_is_over(), "requests still wait")
-        service = await self.user.get(INFERENCE_SERVICES, _NAME, self.namespace)
-        ready = _condition(service, "Ready")
-        self._expect(ready.get("status") == "True", f"not Ready at last: {service.get('status')}")
-        await self._check_owners()
-        least = self.spec["minReplicas"]
-        for deployment in await self._items(DEPLOYMENTS):
-            revision = await self.user.get(
-                REVISIONS, deployment["metadata"]["ownerReferences"][0]["name"], self.namespace
-            )
-            if _condition(revision, "Ready").get("status") != "True":
-                continue  # One that never came up is waited for until its progress deadline.
-            routed = revision["metadata"]["labels"].get("serving.knative.dev/routingState") == "active"
-            wanted = least if routed else 0
-            found = deployment["spec"].get("replicas", 1)
-            self._expect(found == wanted, f"{deployment['metadata']['name']} rests at {found}, not {wanted}")
-
-    async def _check_mistake(self) -> None:
-        """A revision that cannot come up is told of, and takes nothing away."""
-        await self._apply(image=BROKEN_IMAGE)
+    async def _check_mistake(self, words: str) -> None:
         await asyncio.sleep(MISTAKE_S)
-        service = await self.user.get(INFERENCE_SERVICES, _NAME, self.namespace)
-        ready = _condition(service, "Ready")
-        told = ready.get("status") == "False" and ready.get("reason") and "seeded crash" in ready.get("message", "")
-        self._expect(bool(told), f"a broken revision is not told of: {ready}")
+        self.invariants.told(await self.isvc(), words)
         answered = self.traffic.answered
         await self.traffic.request(self.service, 0.01)
-        self._expect(self.traffic.answered == answered + 1, "a broken revision took the service down")
-        await self._apply(image="app:mended")
-        await asyncio.sleep(CALM_S)
+        self.invariants.expect(self.traffic.answered == answered + 1, f"{words!r} took the service down")
 
-    async def _check_owners(self) -> None:
-        uids = set()
-        owned = []
-        for records in self.server.store._objects.values():
-            for record in records.values():
-                item = _parsed(record)
-                uids.add(item["metadata"]["uid"])
-                if record.key.namespace == self.namespace:
-                    owned.append(item)
-        for item in owned:
-            for owner in item["metadata"].get("ownerReferences") or ():
-                name = f"{item.get('kind')} {item['metadata']['name']}"
-                self._expect(owner["uid"] in uids, f"{name} outlives its owner {owner['kind']} {owner['name']}")
+    async def isvc(self) -> JsonObject:
+        return await self.user.get(INFERENCE_SERVICES, _NAME, self.namespace)
 
-    async def _items(self, resource: ResourceType) -> list[JsonObject]:
-        return (await self.user.list(resource, self.namespace)).items
-
-    def _written(self) -> Any:
-        return sum((client.writes for client in self.clients), start=type(self.user.writes)())
-
-    def _expect(self, holds: bool, otherwise: str) -> None:
-        if not holds:
-            self.broken.append(f"{CLOCK.monotonic_s():.2f} s: {otherwise}")
-
-
-def _condition(item: JsonView, type_: str) -> JsonView:
-    conditions = (item.get("status") or {}).get("conditions") or ()
-    return next((found for found in conditions if found["type"] == type_), {})
-
-
-def _parsed(record: Any) -> JsonObject:
-    item: JsonObject = orjson.loads(record.data)
-    return item
+    def written(self) -> Counter[str]:
+        return sum((client.writes for client in self.clients), start=Counter())

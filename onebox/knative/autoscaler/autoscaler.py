@@ -33,7 +33,13 @@ from onebox.knative.autoscaler.gate import ScalePlan
 from onebox.knative.autoscaler.metrics import ScaledRevision, collect_scaling
 from onebox.knative.autoscaler.path import EnvoyPath, RequestPath
 from onebox.knative.autoscaler.report import ScaleBoard
-from onebox.knative.autoscaler.revision import RevisionScaler, RevisionView, parse_revision
+from onebox.knative.autoscaler.revision import (
+    PROXY_RETRY_S,
+    STEPS_MAX,
+    RevisionScaler,
+    RevisionView,
+    parse_revision,
+)
 from onebox.knative.autoscaler.scaling import PROGRESS_DEADLINE_S, RevisionScaling, build_scaling
 from onebox.knative.autoscaler.scrape import SCRAPE_PERIOD_S, Scraper, total_load
 from onebox.knative.autoscaler.settings import (
@@ -52,12 +58,8 @@ FIELD_MANAGER = "autoscaler"
 _DEPLOYMENT_CONFIG_NAME = "config-deployment"
 _WORKERS = 8
 """Revisions that are written at once; enough to keep the API server busy. A guess."""
-_PROXY_RETRY_S = 0.1
-"""When the gateway is asked again whether it sends requests to the activator: it needs some ms for a change. A guess."""
 _TICK_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Around the budget of 200 ms for 1,000 revisions."""
-_STEPS_MAX = 4
-"""Passes in a row over one revision: active, inactive, gone are two steps, and nothing needs more."""
 
 log = get_logger(__name__)
 
@@ -202,7 +204,7 @@ class Autoscaler:
         if scaler is None:
             self._forget(key)
             return Outcome()
-        for _ in range(_STEPS_MAX):
+        for _ in range(STEPS_MAX):
             ready = self._ready(key)
             proxied_since_s = await self._look_at_path(key, scaler)
             plan = scaler.plan(ready, proxied_since_s=proxied_since_s, now_s=self._clock.monotonic_s())
@@ -212,7 +214,7 @@ class Autoscaler:
             if plan.recheck_after_s != 0:
                 break
         unproxied = scaler.may_drop and proxied_since_s is None
-        return Outcome(requeue_after_s=_PROXY_RETRY_S if unproxied else plan.recheck_after_s)
+        return Outcome(requeue_after_s=PROXY_RETRY_S if unproxied else plan.recheck_after_s)
 
     def _refresh(self, key: Key) -> RevisionScaler | None:
         """The scaler of a revision, as its Revision and Deployment are now; None where one of them is missing."""

@@ -18,6 +18,12 @@ SILENCE_S = 3.0
 reports are missing. A guess."""
 
 
+STEPS_MAX = 4
+"""Passes in a row over one revision: active, inactive, gone are two steps, and nothing needs more."""
+PROXY_RETRY_S = 0.1
+"""When the gateway is asked again whether it sends requests to the activator: it needs some ms for a change. A guess."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionView:
     """What scaling reads of a Revision and its Deployment."""

@@ -59,7 +59,7 @@ class RevisionReconciler:
             ),
             pods=typed.of(Endpoints, private) if private is not None else None,
             deployment=deployment,
-            has_endpoints=self._world.endpoints.get(*key) is not None,
+            public=self._world.endpoints.get(*key),
             activator_port=self._activator_port,
             now_s=self._clock.wall_s(),
         )

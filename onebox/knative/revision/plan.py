@@ -18,6 +18,7 @@ from onebox.knative.revision.services import (
     build_private_service,
     build_public_endpoints,
     build_public_service,
+    decide_proxied,
     decide_subsets,
 )
 from onebox.knative.revision.status import Workload, build_revision_status
@@ -35,8 +36,8 @@ class RevisionSnapshot:
     """The Endpoints of the private Service."""
     deployment: JsonView | None
     """The Deployment as it is stored, with who owns which field."""
-    has_endpoints: bool
-    """Whether the public Service has Endpoints already."""
+    public: JsonView | None
+    """The Endpoints of the public Service, as they are stored."""
     activator_port: int
     now_s: float
 
@@ -62,10 +63,11 @@ def _children(snapshot: RevisionSnapshot) -> Iterator[Child]:
     yield Child(resource=SERVICES, manifest=build_public_service(revision, settings))
     yield Child(resource=SERVICES, manifest=build_private_service(revision, settings))
     report = snapshot.workload.report
-    subsets = decide_subsets(revision, report, snapshot.pods, activator_port=snapshot.activator_port)
+    proxied = decide_proxied(report, snapshot.public, activator_port=snapshot.activator_port)
+    subsets = decide_subsets(revision, snapshot.pods, proxied=proxied, activator_port=snapshot.activator_port)
     # No route leads to a revision before it was ready once, so that until then nobody misses its Endpoints.
     ready = snapshot.pods is not None and any(subset.addresses for subset in snapshot.pods.subsets)
-    if snapshot.has_endpoints or ready or (report is not None and report.initialized):
+    if snapshot.public is not None or ready or (report is not None and report.initialized):
         yield Child(resource=ENDPOINTS, manifest=build_public_endpoints(revision, settings, subsets))
 
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from controller.api.core import Endpoints, EndpointSubset
 from controller.api.knative import Revision
 from controller.api.meta import owner_reference
-from controller.base.json import JsonObject
+from controller.base.json import JsonObject, JsonView
 from controller.base.names import REVISION_UID_LABEL
 from onebox.knative.autoscaler.report import ScaleReport
+from onebox.knative.endpoints import Address, leads_to
 from onebox.knative.metadata import revision_labels, service_annotations
 from onebox.knative.names import (
     CLASS_ANNOTATION,
@@ -60,16 +61,22 @@ def build_private_service(revision: Revision, settings: ServingSettings) -> Json
     return _service(revision, settings, name=name, type_="Private", spec={"ports": ports, "selector": selector})
 
 
-def decide_subsets(
-    revision: Revision, report: ScaleReport | None, pods: Endpoints | None, *, activator_port: int
-) -> list[JsonObject]:
-    """Where requests for the revision go: to its ready pods, or to the activator, which waits for one.
+def decide_proxied(report: ScaleReport | None, public: JsonView | None, *, activator_port: int) -> bool:
+    """Whether requests have to go through the activator, by the autoscaler's word.
 
-    Without a word from the autoscaler (it has just started) ready pods are used: holding requests back would be worse.
+    Before it has spoken (it has just started) all stays as it is, or else each start would move every revision there and
+    back. A revision without Endpoints is used as soon as a pod is ready: holding requests back would be worse.
     """
+    return leads_to(public, Address(_LOCALHOST, activator_port)) if report is None else report.proxied
+
+
+def decide_subsets(
+    revision: Revision, pods: Endpoints | None, *, proxied: bool, activator_port: int
+) -> list[JsonObject]:
+    """Where requests for the revision go: to its ready pods, or to the activator, which waits for one."""
     name = _port_name(revision)
     ready = [found for subset in (pods.subsets if pods else ()) if (found := _only_port(subset, name))]
-    if ready and not (report is not None and report.proxied):
+    if ready and not proxied:
         return sorted(ready, key=_order)
     port = {"name": name, "port": activator_port, "protocol": "TCP"}
     return [{"addresses": [{"ip": _LOCALHOST}], "ports": [port]}]

@@ -12,16 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebox.knative.autoscaler.decision import TICK_S
-from onebox.knative.autoscaler.revision import RevisionScaler, RevisionView
+from onebox.knative.autoscaler.revision import PROXY_RETRY_S, STEPS_MAX, RevisionScaler, RevisionView
 from onebox.knative.autoscaler.scaling import RevisionScaling
 from onebox.knative.simulation.plant import Plant, Pod, PodModel
 
 _SECOND_S = 1.0
 """Pods are asked for their load once a second, as Knative does."""
-_PATH_S = 0.1
-"""From a change of the endpoints until the gateway follows it, and is known to."""
-_STEPS_MAX = 4
-"""Passes in a row over the revision, as the autoscaler at work has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +173,7 @@ class Simulator:
     def _reconcile(self, now_s: float) -> None:
         """What the autoscaler at work does for one revision (autoscaler.Autoscaler), with an API that answers at once."""
         recheck_s: float | None = None
-        for _ in range(_STEPS_MAX):
+        for _ in range(STEPS_MAX):
             ready = len(self.plant.ready)
             proxied_since_s = self._proxied_since(now_s)
             plan = self._scaler.plan(ready, proxied_since_s=proxied_since_s, now_s=now_s)
@@ -185,15 +181,15 @@ class Simulator:
             self._want = max(0, plan.want)
             if plan.replicas is not None:
                 self._scale(plan.replicas, now_s)
-            recheck_s = _PATH_S if self._scaler.may_drop and proxied_since_s is None else plan.recheck_after_s
+            recheck_s = PROXY_RETRY_S if self._scaler.may_drop and proxied_since_s is None else plan.recheck_after_s
             if plan.recheck_after_s != 0:
                 break
-        self._recheck_s = math.inf if recheck_s is None else now_s + max(recheck_s, _PATH_S)
+        self._recheck_s = math.inf if recheck_s is None else now_s + max(recheck_s, PROXY_RETRY_S)
         if recheck_s is not None:
             self._at(self._recheck_s, "recheck")
 
     def _proxied_since(self, now_s: float) -> float | None:
-        known = self.plant.proxied and now_s - self._proxied_since_s >= _PATH_S
+        known = self.plant.proxied and now_s - self._proxied_since_s >= PROXY_RETRY_S
         return self._proxied_since_s if known else None
 
     def _lead(self, *, proxied: bool, now_s: float) -> None:

@@ -9,13 +9,13 @@ import pytest
 
 from controller.api.core import Deployment, Endpoints
 from controller.api.knative import Revision
-from controller.base.json import JsonView
+from controller.base.json import JsonObject, JsonView
 from controller.reconcile.plan import Plan
 from onebox.knative.autoscaler.report import Activity, ScaleReport
 from onebox.knative.names import FIELD_MANAGER
 from onebox.knative.revision.deployment import build_deployment
 from onebox.knative.revision.plan import RevisionSnapshot, plan_revision
-from onebox.knative.revision.services import decide_subsets
+from onebox.knative.revision.services import decide_proxied, decide_subsets
 from onebox.knative.revision.status import Workload
 from onebox.knative.settings import ServingSettings, parse_settings
 from tests.onebox.knative.building import NOW_S, meta, revision
@@ -51,7 +51,7 @@ def plan(*, live: JsonView | None = None, **fields: Any) -> Plan:
         deployment=Deployment.parse(live) if live is not None else None,
         report=fields.pop("report", None),
     )
-    given = {"pods": None, "has_endpoints": False, "settings": ServingSettings(), **fields}
+    given = {"pods": None, "public": None, "settings": ServingSettings(), **fields}
     return plan_revision(
         RevisionSnapshot(
             revision=revision("svc-1"),
@@ -100,7 +100,7 @@ def test_no_endpoints_before_anybody_could_need_them() -> None:
     assert child(plan(), "Endpoints") is None
 
 
-@pytest.mark.parametrize("fields", [{"report": SERVING}, {"has_endpoints": True}])
+@pytest.mark.parametrize("fields", [{"report": SERVING}, {"public": {"metadata": {"name": "svc-1"}}}])
 def test_endpoints_from_the_first_readiness_on(fields: dict[str, Any]) -> None:
     assert child(plan(**fields), "Endpoints")["subsets"] == PROXY
 
@@ -110,8 +110,9 @@ def test_endpoints_as_soon_as_a_pod_is_ready() -> None:
     assert child(plan(pods=pods(20000)), "Endpoints")["subsets"][0]["ports"][0]["port"] == 20000
 
 
-def subsets(found: Endpoints | None, report: ScaleReport | None) -> list[Any]:
-    return decide_subsets(revision("svc-1"), report, found, activator_port=ACTIVATOR_PORT)
+def subsets(found: Endpoints | None, report: ScaleReport | None, public: JsonObject | None = None) -> list[Any]:
+    proxied = decide_proxied(report, public, activator_port=ACTIVATOR_PORT)
+    return decide_subsets(revision("svc-1"), found, proxied=proxied, activator_port=ACTIVATOR_PORT)
 
 
 def test_ready_pods_take_requests_themselves() -> None:
@@ -141,6 +142,14 @@ def test_the_activator_takes_them_without_a_ready_pod(found: Endpoints | None) -
 
 def test_pods_are_used_until_the_autoscaler_has_spoken() -> None:
     assert subsets(pods(20000), None) != PROXY
+
+
+def test_a_start_of_the_autoscaler_does_not_move_requests() -> None:
+    to_activator = {"metadata": {"name": "svc-1"}, "subsets": PROXY}
+    to_pods = {"metadata": {"name": "svc-1"}, "subsets": subsets(pods(20000), SERVING)}
+    assert subsets(pods(20000), None, to_activator) == PROXY
+    assert subsets(pods(20000), None, to_pods) == to_pods["subsets"]
+    assert subsets(pods(20000), SERVING, to_activator) == to_pods["subsets"]
 
 
 def containers_of(found: Revision, settings: ServingSettings | None = None) -> list[Any]:
