@@ -15,31 +15,19 @@ from sklearn.datasets import load_iris
 from sklearn.dummy import DummyClassifier
 
 from tests.e2e.box import Box
+from tests.e2e.buckets import KEY, SECRET, s3_bucket
 from tests.runtimes.processes import KSERVE_PYTHON, needs_kserve
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(360), needs_kserve]
-moto_server = pytest.importorskip("moto.server")
-botocore_session = pytest.importorskip("botocore.session")
 
 SCRIPT = Path(__file__).with_name("kserve_sdk_script.py")
-KEY, SECRET = "key", "a-secret-that-nobody-may-see"
 
 
 @pytest.fixture(scope="module")
 def endpoint(iris: Path) -> Iterator[str]:
     """An S3 with the iris model."""
-    server = moto_server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = botocore_session.get_session().create_client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id=KEY, aws_secret_access_key=SECRET
-    )
-    client.create_bucket(Bucket="models")
-    client.put_object(Bucket="models", Key="iris/model.joblib", Body=(iris / "model.joblib").read_bytes())
-    client.close()
-    yield url
-    server.stop()
+    with s3_bucket("models", {"iris/model.joblib": (iris / "model.joblib").read_bytes()}) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +64,7 @@ def test_a_service_is_created_changed_and_asked(said: dict[str, Any]) -> None:
     assert "sdk" in said["listed"]
     assert said["first"] == {"predictions": [1, 1]}
     assert said["canary"] == [[20, True], [80, False]]
+    assert said["ready after the watch"] is True, said["status after the watch"]
     assert said["second"] == {"predictions": [2, 2]}
 
 
