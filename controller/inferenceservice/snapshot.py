@@ -11,7 +11,8 @@ from controller.api.defaulting import default_inference_service
 from controller.api.inferenceservice import ComponentStatus, InferenceService
 from controller.api.istio import VirtualService
 from controller.api.servingruntime import ClusterStorageContainer, ServingRuntime
-from controller.base.errors import UserError
+from controller.api.validation import validate_inference_service
+from controller.base.errors import Invalid, UserError
 from controller.base.json import JsonView
 from controller.inferenceservice.ca_bundle import CaBundle
 from controller.inferenceservice.components import Component, components_of
@@ -58,6 +59,12 @@ class Snapshot:
 def parse_service(manifest: JsonView, settings: Settings) -> InferenceService:
     """The service as admission would have stored it; pydantic's ValidationError where a field has the wrong type."""
     return InferenceService.parse(default_inference_service(manifest, settings.defaults))
+
+
+def refusal_of(service: InferenceService, settings: Settings) -> UserError | None:
+    """What admission would have said; the status says it where nobody asked, as on a cluster. None where all is well."""
+    errors = tuple(validate_inference_service(service, settings.defaults))
+    return Invalid(errors) if errors else None
 
 
 def runtimes_for(namespace: str, manifests: Iterable[JsonView]) -> tuple[ServingRuntime, ...]:

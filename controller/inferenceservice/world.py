@@ -24,7 +24,7 @@ from controller.base.logging import get_logger
 from controller.base.names import ISVC_LABEL
 from controller.inferenceservice.ca_bundle import COPY_NAME, CaBundle, ca_bundle_for
 from controller.inferenceservice.config import KNATIVE_CONFIG_NAMES, Settings, parse_settings
-from controller.inferenceservice.snapshot import Snapshot, parse_service
+from controller.inferenceservice.snapshot import Snapshot, parse_service, refusal_of
 from controller.kube.client import KubeClient
 from controller.kube.informer import Change, ChangeKind, Informer
 from controller.kube.resources import (
@@ -121,7 +121,8 @@ class World:
     def snapshot(self, manifest: JsonView) -> Snapshot:
         """What a decision about the InferenceService `manifest` may look at, as of now.
 
-        UserError in `refusal` where the settings cannot be read; pydantic's ValidationError where the service cannot.
+        UserError in `refusal` where the settings cannot be read or admission would refuse the service; pydantic's
+        ValidationError where it cannot be read.
         """
         refusal = None
         try:
@@ -129,12 +130,14 @@ class World:
         except UserError as error:  # It blocks every service, and each should say so.
             settings, refusal = Settings(), error
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        service = parse_service(manifest, settings)
+        refusal = refusal or refusal_of(service, settings)
         virtual_service = self.children[VIRTUAL_SERVICES].get(namespace, name)
         owned = self.children[KNATIVE_SERVICES].indexed(_OWNER_INDEX, _path(Key(namespace, name)))
         pods = self.pods.indexed(_SERVICE_INDEX, _path(Key(namespace, name)))
         runtimes = (*self.runtimes.items(namespace), *self.cluster_runtimes.items())
         return Snapshot(
-            service=parse_service(manifest, settings),
+            service=service,
             runtimes=tuple(self._once(item, ServingRuntime.parse) for item in runtimes),
             storage_containers=tuple(
                 self._once(item, ClusterStorageContainer.parse) for item in self.storage_containers.items()

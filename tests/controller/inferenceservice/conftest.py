@@ -27,10 +27,10 @@ from controller.kube.resources import (
     ResourceType,
 )
 from tests.controller.inferenceservice.builders import knative_service, runtime
-from tests.onebox_api import ApiProcess, api_of_module, open_api, shared_api
+from tests.onebox_api import ApiProcess, api, api_of_module, open_api, shared_api
 from tests.waiting import eventually
 
-__all__ = ["api_of_module", "box", "shared_api"]
+__all__ = ["api", "api_of_module", "box", "shared_api"]
 
 NAMESPACE = "ns"
 FEATURES = {

@@ -45,7 +45,7 @@ def test_the_commands_without_a_cluster_answer_as_they_say() -> None:
 
 
 def test_what_a_cluster_has_counts(tmp_path: Path) -> None:
-    (command,) = (line for line in COMMANDS if "--with cluster.yaml" in line)
+    command, judging = (line for line in COMMANDS if "--with cluster.yaml" in line)
     exported = {"apiVersion": "v1", "kind": "List", "items": [runtime("own").to_json()]}
     settings = {
         "apiVersion": "v1",
@@ -65,6 +65,7 @@ def test_what_a_cluster_has_counts(tmp_path: Path) -> None:
     pod = knative["spec"]["template"]["spec"]
     assert (pod["containers"][0]["image"], pod["initContainers"][0]["image"]) == ("example/own:1", "example/init:1")
     assert knative["metadata"]["namespace"] == "models"
+    assert run(judging, tmp_path).stdout == "accepted InferenceService/iris\n"
 
 
 def test_the_table_of_runtimes_names_what_serves_and_what_does_not() -> None:
