@@ -40,6 +40,8 @@ class Breakage:
     """Fields of the predictor."""
     command: str = ""
     """Python of a server of the user's own, in the model's place."""
+    image: str = ""
+    """An image without a command, in the model's place."""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,6 +65,16 @@ BREAKAGES: dict[str, Breakage] = {
     "no-scheme": Breakage("InvalidStorage", ("ftp://models/iris", "must start with"), model={"storageUri": "ftp://models/iris"}),
     "no-account": Breakage("ServiceAccountNotFound", ("no-such-account",), predictor={"serviceAccountName": "no-such-account"}),
     "no-secret": Breakage("RuntimeUnhealthy", ("no-such-secret",), model={"env": [SECRET_KEY]}),
+    "no-key": Breakage(
+        "SecretKeyNotFound", ("nothing", "storage-config", "mine"), model={"storage": {"key": "nothing", "path": "iris"}}
+    ),
+    "foreign-runtime": Breakage(
+        "RuntimeUnavailable", ("kserve-tensorflow-serving", "tensorflow"), model={"modelFormat": {"name": "tensorflow"}}
+    ),
+    "two-ports": Breakage(
+        "ReconcileFailed", ("ports",), model={"ports": [{"containerPort": 1}, {"containerPort": 2}]}
+    ),
+    "no-image": Breakage("RuntimeUnhealthy", ("example.com/nothing:1",), image="example.com/nothing:1"),
     "crashes": Breakage("ModelLoadFailed", ("exit code 3",), command="raise SystemExit(3)"),
     "killed": Breakage("ModelLoadFailed", ("137",), command="import os; os.kill(os.getpid(), 9)"),
     "never-ready": Breakage(
@@ -79,6 +91,10 @@ def broken(name: str, iris: Path) -> dict[str, Any]:
     manifest = isvc(name, iris.as_uri(), annotations=breakage.annotations, **breakage.predictor)
     predictor = manifest["spec"]["predictor"]
     predictor["model"] |= breakage.model
+    if "storage" in breakage.model:
+        del predictor["model"]["storageUri"]
+    if breakage.image:
+        manifest["spec"]["predictor"] = {"containers": [{"name": "kserve-container", "image": breakage.image}]}
     if breakage.command:
         probe = {"httpGet": {"path": "/ready"}, "periodSeconds": 1}
         container = {
@@ -127,7 +143,14 @@ def callers(box: Box, iris: Path) -> Iterator[Callers]:
             "containers": [{"name": "kserve-container", "image": "kserve/sklearnserver"}],
         },
     }
-    box.client.apply(off)
+    store = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "storage-config", "namespace": "default"},
+        "stringData": {"mine": '{"type": "s3", "bucket": "models"}'},
+    }
+    for manifest in (off, store):
+        box.client.apply(manifest)
     for name in BREAKAGES:
         box.client.apply(isvc(name, iris.as_uri()))
     for name in BREAKAGES:
@@ -198,6 +221,8 @@ def test_what_can_never_work_is_refused_at_once(box: Box, callers: Callers, iris
     """Nothing of a refused change is stored."""
     with pytest.raises(ApiError, match="canaryTrafficPercent"):
         box.client.apply(isvc("no-files", iris.as_uri(), canaryTrafficPercent=101))
+    with pytest.raises(ApiError, match=r"metadata\.name: .*at most 53 characters"):
+        box.client.apply(isvc("n" * 54, iris.as_uri()))
     with pytest.raises(ApiError, match=r"protocolVersion: .*v7.*supported values"):
         box.client.apply(isvc("no-files", iris.as_uri()) | {"spec": protocol("v7", iris)})
 
