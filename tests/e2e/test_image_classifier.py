@@ -35,6 +35,7 @@ DEADLINE_S = 90.0
 COUNT = 20
 """Of the digits that the example does not train on."""
 RIGHT_AT_LEAST = 18
+SHORT_WINDOW = {"autoscaling.knative.dev/window": "6s"}
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +148,9 @@ def collocated(name: str, manifest: dict[str, Any], *, port: int, flag: str, pro
         "args": [*given["args"], *told],
         "ports": [{"containerPort": 8080, "protocol": "TCP"}],
     }
-    meta = {"name": name, "namespace": "default"}
-    return {**manifest, "metadata": meta, "spec": {"predictor": {"containers": [predictor, transformer]}}}
+    meta = {"name": name, "namespace": "default", "annotations": SHORT_WINDOW}
+    spec = {"predictor": {"minReplicas": 0, "containers": [predictor, transformer]}}
+    return {**manifest, "metadata": meta, "spec": spec}
 
 
 def test_it_answers_beside_its_predictor_in_one_pod(box: Box, manifest: dict[str, Any], pictures: list[bytes]) -> None:
@@ -161,7 +163,6 @@ def test_it_answers_beside_its_predictor_in_one_pod(box: Box, manifest: dict[str
 
 H2C = {"containerPort": 8081, "name": "h2c", "protocol": "TCP"}
 """KServe's form for gRPC: the only port, by this name."""
-SHORT_WINDOW = {"autoscaling.knative.dev/window": "6s"}
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -222,12 +223,16 @@ def test_it_answers_over_grpc_all_the_way(box: Box, manifest: dict[str, Any], pi
     assert right([row[0]["label"] for row in answer["predictions"]]) >= RIGHT_AT_LEAST
 
 
-def test_one_grpc_call_wakes_the_transformer_and_its_predictor(box: Box, pictures: list[bytes]) -> None:
+def at_zero(box: Box, service: str) -> None:
     def pods() -> list[str]:
         names = [item["metadata"]["name"] for item in listed_at(box, "/api/v1/namespaces/default/pods")]
-        return [name for name in names if name.startswith("digits-grpc-")]
+        return [name for name in names if name.startswith(f"{service}-")]
 
-    wait_for("both are at zero", lambda: not pods(), timeout_s=DEADLINE_S)
+    wait_for(f"{service} has no pods", lambda: not pods(), timeout_s=DEADLINE_S)
+
+
+def test_one_grpc_call_wakes_the_transformer_and_its_predictor(box: Box, pictures: list[bytes]) -> None:
+    at_zero(box, "digits-grpc")
     with triton(box, "digits-grpc") as client:
         labels, _ = infer(client, "digits-grpc", pictures)
     assert right(labels.flatten().tolist()) >= RIGHT_AT_LEAST
@@ -241,6 +246,9 @@ def test_it_answers_over_grpc_beside_its_predictor(box: Box, manifest: dict[str,
     box.client.wait_ready("pair-grpc", timeout_s=DEADLINE_S)
     with triton(box, "pair-grpc") as client:
         labels, _ = infer(client, "pair-grpc", pictures)
-    assert right(labels.flatten().tolist()) >= RIGHT_AT_LEAST
-    assert MODEL_INFER in calls_of(box, "pair-grpc-predictor", "kserve-container")
+        assert right(labels.flatten().tolist()) >= RIGHT_AT_LEAST
+        assert MODEL_INFER in calls_of(box, "pair-grpc-predictor", "kserve-container")
+        at_zero(box, "pair-grpc")
+        labels, _ = infer(client, "pair-grpc", pictures)  # Held until both have loaded.
+        assert right(labels.flatten().tolist()) >= RIGHT_AT_LEAST
     box.client.delete("pair-grpc")
