@@ -17,6 +17,7 @@ from controller.kube.client import KubeClient
 from controller.kube.errors import Rejected
 from controller.kube.informer import Change, ChangeKind, Informer
 from controller.kube.resources import DEPLOYMENTS, PODS
+from controller.kube.typed import TypedObjects
 from controller.reconcile.controller import Controller
 from controller.reconcile.diff import merge_patch
 from controller.reconcile.plan import Key, Outcome
@@ -55,6 +56,7 @@ class DeploymentController:
         self._pods = pods
         self._namespaces = namespaces
         self._clock = clock
+        self._typed = TypedObjects()
         self._rng = rng
         self._deleted: set[str] = set()
         """Uids of pods that we asked to be deleted and that the cache still has."""
@@ -72,7 +74,7 @@ class DeploymentController:
         if stored is None:
             self._unsettled_s.pop(key, None)
             return Outcome()
-        deployment = Deployment.parse(stored)
+        deployment = self._typed.of(Deployment, stored)
         if deployment.metadata.deletionTimestamp:
             return Outcome()  # Garbage collection takes the pods.
         hash_, limits = template_hash(deployment), limits_of(deployment)

@@ -19,6 +19,7 @@ from controller.kube.client import KubeClient
 from controller.kube.errors import NotFound
 from controller.kube.informer import Informer
 from controller.kube.resources import ENDPOINTS
+from controller.kube.typed import TypedObjects
 from controller.reconcile.controller import Controller
 from controller.reconcile.plan import Key, Outcome
 from onebox.workloads.pods import NODE_NAME
@@ -114,6 +115,7 @@ class EndpointsController:
         self._pods = pods
         self._endpoints = endpoints
         self._clock = clock
+        self._typed = TypedObjects()
         self._empty_since_s: dict[Key, float] = {}
         """Since when (monotonic) a Service has neither Endpoints nor a ready pod to write there."""
         services.add_index(_SELECTOR_INDEX, _selector_keys_of)
@@ -132,7 +134,7 @@ class EndpointsController:
             if known is not None:
                 await self._client.delete(ENDPOINTS, key.name, key.namespace, uid=known["metadata"]["uid"])
             return Outcome()
-        service = Service.parse(stored)
+        service = self._typed.of(Service, stored)
         if not service.spec.selector or service.spec.type == "ExternalName":
             return Outcome()  # Whoever made a Service without a selector writes its Endpoints.
         subsets = build_subsets(service, self._selected(service))
@@ -150,7 +152,7 @@ class EndpointsController:
     def _selected(self, service: Service) -> list[Pod]:
         namespace, selector = service.metadata.namespace, service.spec.selector
         return [
-            Pod.parse(item)
+            self._typed.of(Pod, item)
             for key in _selector_keys(namespace, selector)
             for item in self._pods.indexed(_LABEL_INDEX, key)
             if selects(selector, item["metadata"].get("labels") or {})

@@ -34,7 +34,7 @@ from tests.sim.world import World
 
 _HASH_SEED = "0"
 """The order of sets must not differ from run to run."""
-_YOUNG_MAX = 50_000
+_YOUNG_MAX = 200_000
 """Objects between two looks for garbage. A world leaves some 30,000 in cycles, and Python's 700 costs a third of the time."""
 
 
