@@ -9,14 +9,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
+from urllib.request import urlopen
 
 import pytest
 
 from controller.base.json import JsonObject
 from controller.kube.errors import NotFound
-from controller.kube.resources import INFERENCE_SERVICES, KNATIVE_SERVICES, LEASES, NAMESPACES
+from controller.kube.resources import INFERENCE_GRAPHS, INFERENCE_SERVICES, KNATIVE_SERVICES, LEASES, NAMESPACES
 from tests.controller.inferenceservice.builders import manifest
-from tests.controller.inferenceservice.conftest import ServiceBox
+from tests.controller.inferenceservice.conftest import NAMESPACE, ServiceBox
+from tests.controller.inferenceservice.test_later_kinds import GRAPH
+from tests.ports import free_port
 from tests.waiting import eventually
 
 _STOP_S = 10.0
@@ -73,3 +77,26 @@ async def test_of_two_replicas_one_leads_and_hands_over_when_it_ends(box: Servic
             await box.appears(KNATIVE_SERVICES, "second-predictor")
             second.terminate()
             assert await exit_code(second) == 0
+
+
+async def test_it_answers_probes_and_speaks_for_kinds_that_are_not_built_yet(box: ServiceBox) -> None:
+    port = free_port()
+
+    def healthy() -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except OSError:
+            return False
+
+    async def probe() -> bool:
+        return await asyncio.to_thread(healthy)
+
+    async def said() -> bool:
+        conditions = ((await box.find(INFERENCE_GRAPHS, "graph")) or {}).get("status", {}).get("conditions", ())
+        return [item["reason"] for item in conditions] == ["NotSupported"]
+
+    with process(box, "--no-leader-elect", "--probe-port", str(port)):
+        await eventually("healthy", probe)
+        await box.apply(INFERENCE_GRAPHS, {**GRAPH, "metadata": {"name": "graph", "namespace": NAMESPACE}})
+        await eventually("the graph says that it is not built", said)
