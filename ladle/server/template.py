@@ -18,8 +18,8 @@ bytes; clients reach longer paths as /proc/self/fd/N/NAME with N an open directo
 Rules: one thread, nothing but imports before the fork (a thread pool, an inference session or a gRPC channel would be
 dead in the child), and gc.freeze(), since a collection would write to, and so copy, every shared page.
 
-The fork itself takes 4 ms of 200 MB (page tables), which a request from zero waits for. So with --spare a template that has
-been asked once forks the next child ahead, in a quiet moment: the spare, which waits for its request. It holds the listening
+The fork itself takes 4 ms of 200 MB (page tables), which a request from zero waits for. So with --spare a template
+forks the next child ahead, in a quiet moment: the spare, which waits for its request. It holds the listening
 socket too: where the template is killed, its spare goes on in its place, and nobody waits for three seconds of imports. The
 children from before are listed with `"orphan": true`: how they end, nobody tells.
 """
@@ -140,7 +140,7 @@ class Template:
         self._endings: deque[dict[str, object]] = deque(maxlen=_ENDINGS_MAX)
         self._spare: _Spare | None = None
         self._spare_due_s: float | None = None
-        """When to fork a spare; None until somebody has asked for a child."""
+        """When to fork a spare, where there is none."""
         self._stopping = False
         self._clock = SystemClock()
         self._selector = selectors.DefaultSelector()
@@ -155,6 +155,7 @@ class Template:
         signal.signal(signal.SIGTERM, self._stop)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        self._spare_due_s = self._clock.monotonic_s() + SPARE_DELAY_S
         while not self._stopping:
             for key, _ in self._selector.select(self._wait_s()):
                 if key.fileobj is self._listener:

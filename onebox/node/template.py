@@ -50,6 +50,8 @@ _BACKOFF_MAX_S = 60.0
 _RECEIVED_BYTES_MAX = 1024 * 1024
 _SENT_BYTES_MAX = 200 * 1024
 """Longest request: the kernel's default limit of a packet is 208 KiB."""
+_KILL_ROUNDS_MAX = 10
+"""Looks for what was forked while others were killed."""
 _ENDINGS_MAX = 1024
 """Endings kept until somebody asks; as many as the template itself keeps."""
 
@@ -97,6 +99,7 @@ class Template:
         self._modules = modules
         self._inherited = inherited
         self._child: int | None = None
+        self._process: ProcessId | None = None
         self._connection: socket.socket | None = None
         self._lost: asyncio.Future[None] | None = None
         self._listed: asyncio.Future[None] | None = None
@@ -258,6 +261,7 @@ class Template:
         write_atomically(self._record, json.dumps(stored).encode())
 
     async def _serve(self, process: ProcessId) -> None:
+        self._process = process
         self._connection = connection = await self._connect(process)
         loop = asyncio.get_running_loop()
         self._lost, self._listed = loop.create_future(), loop.create_future()
@@ -298,8 +302,12 @@ class Template:
             packet = b""
         if packet:
             self._take(json.loads(packet))
-        elif self._lost is not None and not self._lost.done():
-            self._lost.set_exception(TemplateLostError("its connection is closed"))
+        else:
+            self._lose("its connection is closed")
+
+    def _lose(self, why: str) -> None:
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_exception(TemplateLostError(why))
 
     def _take(self, message: JsonObject) -> None:
         if "id" in message:
@@ -310,6 +318,9 @@ class Template:
         elif "exit_code" in message:
             self._note_ending(int(message["pid"]), int(message["exit_code"]))
         elif "children" in message:
+            if self._process is not None and int(message.get("pid", self._process.pid)) != self._process.pid:
+                self._lose("another template answers at its socket")
+                return
             self._children |= {int(child["pid"]) for child in message["children"]}
             self._orphans |= {int(child["pid"]) for child in message["children"] if child.get("orphan")}
             _settle(self._listed, None)
@@ -344,13 +355,16 @@ class Template:
                 await asyncio.to_thread(self._kill_unknown_children, record.instance)
                 self._record.unlink()
                 self._child = None
-        if self._lost is not None and not self._lost.done():
-            self._lost.set_exception(TemplateLostError("it was given up"))
+        self._lose("it was given up")
 
     def _kill_unknown_children(self, instance: str) -> None:
-        for seen in scan(self._home.root):
-            if seen.variables.get(TEMPLATE_VARIABLE) == instance and seen.session not in self._children:
-                seen.identity.signal(signal.SIGKILL)
+        for _ in range(_KILL_ROUNDS_MAX):
+            members = [seen for seen in scan(self._home.root) if seen.variables.get(TEMPLATE_VARIABLE) == instance]
+            unknown = [seen.identity for seen in members if seen.session not in self._children]
+            if not unknown:
+                break
+            for each in unknown:
+                each.signal(signal.SIGKILL)
         if self._child is not None:
             os.waitpid(self._child, 0)
 
