@@ -268,6 +268,14 @@ class Traffic:
     lost: list[str] = field(default_factory=list)
     routed: set[Key] = field(default_factory=set)
     """Services that were found once: from then on nobody should hear that they are not there."""
+    going: set[str] = field(default_factory=set)
+    """The uids of routes whose service its user has deleted: who still finds one of those was promised nothing."""
+
+    def forget(self, service: Key) -> None:
+        """Its user is about to delete this service."""
+        self.routed.discard(service)
+        if (route := self.gateway.routes.get(service)) is not None:
+            self.going.add(route["metadata"]["uid"])
 
     async def request(self, service: Key, work_s: float) -> None:
         """One request through the gateway, tried elsewhere where nothing was sent yet, as Envoy does."""
@@ -279,7 +287,8 @@ class Traffic:
                     if service in self.routed:
                         self._lose(service, "not found")
                     return
-                self.routed.add(service)
+                if self.gateway.routes[service]["metadata"]["uid"] not in self.going:
+                    self.routed.add(service)
                 if await self._is_answered(revision, work_s):
                     self.answered += 1
                     return

@@ -245,7 +245,7 @@ class World:
 
     async def _remove(self) -> None:
         if not self.traffic.waiting:  # Else somebody would rightly complain.
-            self.traffic.routed.discard(self.service)
+            self.traffic.forget(self.service)
             await self.user.delete(INFERENCE_SERVICES, _NAME, self.namespace)
             await asyncio.sleep(self.rng.uniform(0, 3))
             await self.apply(image="app:again")
