@@ -7,6 +7,8 @@ the annotation `onebox.ladle.dev/ports`.
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Iterable, Mapping
 
 from controller.base.errors import TransientError
@@ -32,29 +34,50 @@ DEFAULT_USER_PORT = 8080
 
 
 class PortPool:
-    """Hands out ports of the range in a circle, so that one which was just given back is not used again at once."""
+    """Hands out ports of the range in a circle, so that one which was just given back is not used again at once.
+
+    A server may load for minutes before it listens, and another onebox on this machine hands out the same range: each port is
+    claimed, from when it is handed out until it is given back or this process ends.
+    """
 
     def __init__(self, *, first: int = FIRST_PORT, last: int = LAST_PORT, start: int | None = None) -> None:
         self._first, self._count = first, last - first + 1
         self._next = (start or 0) % self._count
-        self._taken: set[int] = set()
+        self._taken: dict[int, int | None] = {}
+        """By port, the descriptor of its claim; None where that could not be made again."""
 
     def reserve(self, ports: Iterable[int]) -> None:
         """Marks ports as used that a pod had before this process started."""
-        self._taken.update(ports)
+        self._taken |= {port: _claim(port) for port in ports if port not in self._taken}
 
     def take(self) -> int:
         """A port that no pod has and nobody listens on; TransientError where all are taken."""
         for _ in range(self._count):
             port = self._first + self._next
             self._next = (self._next + 1) % self._count
-            if port not in self._taken and is_free(port):
-                self._taken.add(port)
+            if port not in self._taken and is_free(port) and (claim := _claim(port)) is not None:
+                self._taken[port] = claim
                 return port
         raise TransientError(f"all {self._count} ports from {self._first} are taken")
 
     def release(self, ports: Iterable[int]) -> None:
-        self._taken.difference_update(ports)
+        for port in ports:
+            if (claim := self._taken.pop(port, None)) is not None:
+                os.close(claim)
+
+
+def _claim(port: int) -> int | None:
+    """The descriptor that holds a port against other oneboxes; None where one of them has it.
+
+    A name in Linux's abstract namespace: it goes with the last descriptor, also when the process is killed, and is as wide
+    as loopback is (one network namespace).
+    """
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            claim.bind(f"\0ladle-port-{port}")
+        except OSError:
+            return None
+        return claim.detach()
 
 
 def wanted_ports(pod: Pod) -> tuple[int, ...]:

@@ -74,16 +74,29 @@ def test_a_port_that_somebody_listens_on_is_passed_over() -> None:
 
 
 def test_a_port_is_not_used_again_at_once() -> None:
-    pool = PortPool(first=20000, last=20003)
+    base = free_port()
+    pool = PortPool(first=base, last=base + 50)
     first = pool.take()
     pool.release([first])
     assert first not in [pool.take(), pool.take()]
 
 
 def test_ports_of_an_earlier_node_stay_taken() -> None:
-    pool = PortPool(first=20000, last=20001)
-    pool.reserve([20000])
-    assert pool.take() == 20001
+    base = free_port()
+    pool = PortPool(first=base, last=base + 50)
+    pool.reserve([base])
+    assert pool.take() != base
+
+
+def test_another_onebox_is_not_given_the_port_of_a_server_that_does_not_listen_yet() -> None:
+    base = free_port()
+    ours = PortPool(first=base, last=base + 50)
+    port = ours.take()
+    theirs = PortPool(first=port, last=port)
+    with pytest.raises(TransientError, match=f"all 1 ports from {port} are taken"):
+        theirs.take()
+    ours.release([port])
+    assert theirs.take() == port
 
 
 def test_probes_find_their_port_by_number_and_by_name() -> None:
