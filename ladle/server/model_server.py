@@ -39,6 +39,7 @@ from ladle.server.queue_proxy import QueueProxy
 from ladle.server.repository import ModelRepository, ServedModel
 from ladle.server.rest.router import RestRouter
 from ladle.server.termination import write_last_words
+from ladle.server.waiting import until_listens
 from ladle.server.workers.fleet import Fleet
 from ladle.server.workers.plan import decide_share, decide_worker_count
 from ladle.server.workers.ports import require_free, reserve
@@ -273,7 +274,10 @@ class ModelServer:
         return await self._http.listen(options.host, port, shared=shared, others=lambda: Splice(connect, self.tasks))
 
     async def load(self) -> bool:
-        """Loads every model; False, with the reason in the termination log, where one cannot be."""
+        """Loads every model; False, with the reason in the termination log, where one cannot be.
+
+        Returns when the server that this one waits for, if any, listens too.
+        """
         for name in self.repository.names():
             if self._fleet is not None and name in self._fleet.unloaded:
                 self.repository.find(name).leave_out()
@@ -284,6 +288,8 @@ class ModelServer:
                 write_last_words(f"Model {name} could not be loaded: {type(error).__name__}: {error}")
                 return False
         gc.freeze()  # What was loaded stays: later collections need not look at it.
+        if self._options.awaited_port is not None:
+            await until_listens(self._options.host, self._options.awaited_port)
         return True
 
     def own_ready(self) -> bool:
