@@ -33,6 +33,7 @@ from onebox.node.registration import NODE_NAME, register
 from onebox.node.state import PodRecord
 from onebox.node.strays import find_strays
 from onebox.node.template import template_records
+from onebox.open_files import allow_open_files
 
 log = get_logger(__name__)
 
@@ -45,6 +46,7 @@ _REGISTER_RETRY_S = 1.0
 
 async def run(client: KubeClient, home: Home, clock: Clock) -> None:
     """Runs pods until cancelled; their processes and the templates outlive it."""
+    allow_open_files()  # A pod has three or four of them.
     async with sole_node(home):
         machine = assemble(client, home, clock)
         records = machine.records.load_all()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import resource
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -28,13 +27,14 @@ from onebox.knative.activator.probes import Prober
 from onebox.knative.activator.server import ActivatorServer
 from onebox.knative.activator.targets import Targets, keep_parts
 from onebox.knative.stats_link import socket_path
+from onebox.open_files import allow_open_files
 
 log = get_logger(__name__)
 
 
 async def run(home: Home) -> None:
     """Holds and forwards requests until SIGTERM, then until those that it has are answered."""
-    _raise_open_files()
+    allow_open_files()  # Every request that waits holds a socket.
     clock, rng = SystemClock(), random.Random()  # noqa: S311  # Chooses pods, not secrets.
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -116,9 +116,3 @@ async def _sweep_forever(server: ActivatorServer, pool: PodPool, http2: Http2Car
         server.sweep()
         pool.sweep()
         http2.sweep()
-
-
-def _raise_open_files() -> None:
-    # Every request that waits holds a socket; the usual soft limit of 1024 is for programs that use select().
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
