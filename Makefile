@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS_UP := onebox,sklearn
 EXTRAS_DEV := dev
-# Test processes side by side; most tests wait for processes, so that two cores carry two of them.
-WORKERS ?= 2
+# Test processes side by side; most tests wait for processes, so that two cores carry three of them.
+WORKERS ?= 3
 # Flags of `ladle up`, for example: make up UP="--gateway-port 9080"
 UP ?=
 
@@ -34,7 +34,8 @@ down: ## Stop everything that `make up` started
 test: $(VENV)/.dev ## Run the whole test suite
 	@.ci/test-tools
 	@.ci/peers kserve || echo "The tests that need the kserve package will be skipped." >&2
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@# In the order of the files: by number of tests, the files with few slow ones would all come last.
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.dev ## Run the soaks
 	@$(BIN)/python -m pytest -m long --timeout 1800
