@@ -151,6 +151,12 @@ def host_of(pod: Pod, container: Container) -> Container | None:
     return None
 
 
+def lives_in(pod: Pod, other: Container, container: Container) -> bool:
+    """Whether `other` does its work in the process of `container`; told by name, since a pod may be read anew meanwhile."""
+    host = host_of(pod, other)
+    return host is not None and host.name == container.name
+
+
 def role_of(pod: Pod, container: Container, commands: ImageCommands) -> Role:
     """How this container of this pod is run."""
     if is_queue_proxy(container):

@@ -10,6 +10,7 @@ from controller.base.json import JsonObject, JsonView
 from onebox.node.decide import Observed, is_finished, restarts
 from onebox.node.environment import POD_IP
 from onebox.node.images import host_of
+from onebox.node.probing import initial_health
 from onebox.node.spec import Container, Pod
 from onebox.node.state import ContainerRecord, Ended, PodRecord, Stage, Waiting
 
@@ -40,7 +41,7 @@ def container_views(pod: Pod, record: PodRecord, observed: Mapping[str, Observed
     for container in pod.all_containers:
         host = host_of(pod, container) or container
         entry = record.container(host.name)
-        seen = observed.get(container.name, Observed())
+        seen = observed.get(container.name) or Observed(health=initial_health(container))
         views.append(ContainerView(container=container, entry=entry, seen=seen, init=container in pod.init_containers))
     return tuple(views)
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from onebox.node.images import Role, embedding_container, host_of, role_of, runtime_of
+from onebox.node.images import Role, embedding_container, lives_in, role_of, runtime_of
 from onebox.node.launch_spec import LaunchSpec
 from onebox.node.logs import read_termination_message
 from onebox.node.machine import Machine
@@ -57,12 +57,13 @@ class RunWatch:
         self._container = container
         self._spec = spec
         self._ports = ports
-        self._embedding = embedding_container(pod) is container
+        embedding = embedding_container(pod)
+        self._embedding = embedding is not None and embedding.name == container.name
 
     @property
     def probed(self) -> tuple[Container, ...]:
         """The containers that live in this process: its own, and those that are inside of it."""
-        embedded = (other for other in self._pod.containers if host_of(self._pod, other) is self._container)
+        embedded = (other for other in self._pod.containers if lives_in(self._pod, other, self._container))
         return (self._container, *embedded)
 
     async def run(self, healths: Mapping[str, Health], on_health: Callable[[str, Health], None]) -> RunEnd:

@@ -33,7 +33,7 @@ from onebox.node.decide import (
     restarts,
 )
 from onebox.node.environment import CONFIG_ERROR
-from onebox.node.images import host_of
+from onebox.node.images import lives_in
 from onebox.node.launch_spec import LaunchSpec, Start, build_bare_launch, build_launch
 from onebox.node.launcher import StartError
 from onebox.node.logs import PodLogs
@@ -195,7 +195,7 @@ class PodWorker:
         pid, restarts = process.identity.pid, entry.restarts
         log.info("started", pod=self._name, container=container.name, pid=pid, restarts=restarts)
         for other in self._pod.containers:
-            if host_of(self._pod, other) is container:
+            if lives_in(self._pod, other, container):
                 self._logs.alias(other.name, container.name)
         self._follow(container, process, spec, {})
 

@@ -13,6 +13,7 @@ from onebox.node.images import (
     embedding_container,
     image_name,
     installed,
+    lives_in,
     mapped_command,
     parse_image_commands,
     role_of,
@@ -45,6 +46,14 @@ def test_a_runtimes_process_contains_the_queue_proxy() -> None:
     made = pod(*knative_containers())
     assert roles(made) == {"kserve-container": Role.RUNTIME, "queue-proxy": Role.EMBEDDED}
     assert embedding_container(made) is made.containers[0]
+
+
+def test_what_lives_inside_is_told_of_a_pod_that_was_read_anew() -> None:
+    """A pod's object changes while its server starts, by its ports at least; nobody would probe the queue-proxy then."""
+    before, after = pod(*knative_containers()), pod(*knative_containers())
+    started = before.containers[0]
+    assert [each.name for each in after.containers if lives_in(after, each, started)] == ["queue-proxy"]
+    assert [each.name for each in after.containers if lives_in(after, each, before.containers[1])] == []
 
 
 def test_in_front_of_a_foreign_process_the_queue_proxy_is_one_of_its_own() -> None:

@@ -67,6 +67,36 @@ async def test_few_writes_lead_to_readiness_and_then_none(world: World) -> None:
     assert "onebox.ladle.dev/ports" in writes[0]["metadata"]["annotations"]
 
 
+async def test_a_server_that_never_listens_is_never_ready(world: World) -> None:
+    """Not for a moment, also where its pod's object changes while it starts: its readiness is the queue-proxy's."""
+    names = [f"bad-{number}" for number in range(6)]
+    created = [await world.create(bad_server(name)) for name in names]
+    for turn in range(20):
+        for name in names:
+            labels = {"metadata": {"labels": {"turn": str(turn)}}}
+            await world.client.patch(PODS, name, "default", labels, field_manager="test")
+    for name in names:
+        await world.until("it crashed", has_crashed, name=name)
+    first = min(int(value["metadata"]["resourceVersion"]) for value in created)
+    seen = [
+        event.object
+        async for event in world.client.watch(PODS, "default", resource_version=str(first), timeout_s=1)
+        if event.type == "MODIFIED" and "conditions" in event.object["status"]
+    ]
+    assert {value["metadata"]["name"] for value in seen} == set(names)
+    assert [value["metadata"]["name"] for value in seen if is_ready(value)] == []
+
+
+def has_crashed(value: JsonObject) -> bool:
+    statuses = value.get("status", {}).get("containerStatuses") or ()
+    return any(status["restartCount"] > 0 for status in statuses)
+
+
+def bad_server(name: str) -> JsonObject:
+    user, proxy = knative_containers(args=["--model_name=iris", "--log-url=nowhere"])
+    return pod_json(user, proxy, name=name)
+
+
 async def test_a_model_on_this_machine_is_linked_without_a_process(world: World) -> None:
     model = world.home.root / "model"
     model.mkdir()

@@ -157,7 +157,14 @@ def test_a_queue_proxy_inside_mirrors_the_runtime_but_has_its_own_readiness() ->
     assert proxy["state"] == user["state"]
     assert proxy["restartCount"] == 2
     assert conditions(waiting)["Ready"] == ("False", "ContainersNotReady")
-    assert conditions(status(made, rec))["Ready"] == ("True", "")
+    assert conditions(status(made, rec, queue_proxy=Observed()))["Ready"] == ("True", "")
+
+
+def test_a_container_with_a_probe_that_nobody_has_asked_yet_is_not_ready() -> None:
+    made = pod(*knative_containers())
+    value = status(made, record(kserve_container=RUNNING))
+    assert [item["ready"] for item in value["containerStatuses"]] == [True, False]
+    assert conditions(value)["Ready"] == ("False", "ContainersNotReady")
 
 
 def test_a_container_that_is_being_stopped_is_not_ready() -> None:
