@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
 
-from onebox.node.images import Role, embedding_container, role_of
+from onebox.node.images import Role, embeds_proxy, role_of
 from onebox.node.probing import Health
 from onebox.node.spec import Container, Pod, RestartPolicy
 from onebox.node.state import ContainerRecord, PodRecord, Stage, Waiting
@@ -265,6 +265,6 @@ def wants_drain(pod: Pod, container: Container) -> bool:
     would not answer that request either. Knative's preStop hook, which asks for the same drain, is not run twice.
     """
     if pod.has_queue_proxy:
-        drains = container is embedding_container(pod) or role_of(pod, container, {}) is Role.PROXY
+        drains = embeds_proxy(pod, container) or role_of(pod, container, {}) is Role.PROXY
         return drains and pod.deleting
     return container.pre_stop is not None

@@ -151,8 +151,14 @@ def host_of(pod: Pod, container: Container) -> Container | None:
     return None
 
 
+def embeds_proxy(pod: Pod, container: Container) -> bool:
+    """Whether this container's process contains the pod's queue-proxy; told by name, since a pod may be read anew meanwhile."""
+    embedding = embedding_container(pod)
+    return embedding is not None and embedding.name == container.name
+
+
 def lives_in(pod: Pod, other: Container, container: Container) -> bool:
-    """Whether `other` does its work in the process of `container`; told by name, since a pod may be read anew meanwhile."""
+    """Whether `other` does its work in the process of `container`; told by name, as above."""
     host = host_of(pod, other)
     return host is not None and host.name == container.name
 

@@ -16,7 +16,7 @@ from onebox.node.images import (
     PROXY_MODULE,
     ImageCommands,
     Role,
-    embedding_container,
+    embeds_proxy,
     mapped_command,
     role_of,
     runtime_of,
@@ -146,7 +146,7 @@ def _program(context: PodContext, container: Container, role: Role) -> tuple[tup
         case Role.RUNTIME:
             runtime = runtime_of(container)
             assert runtime is not None
-            inside = _agent_arguments(context.pod) if container is embedding_container(context.pod) else ()
+            inside = _agent_arguments(context.pod) if embeds_proxy(context.pod, container) else ()
             return (*map_port_arguments(container.args, context.ports), *inside), runtime.module, runtime.template
         case Role.PROXY:
             return (*container.args, *_agent_arguments(context.pod)), PROXY_MODULE, ""
@@ -173,7 +173,7 @@ def _fixed_variables(context: PodContext, start: Start, role: Role) -> dict[str,
     }
     if (awaited := awaited_port(container)) is not None:  # Else it would take requests before its predictor can.
         fixed["LADLE_AWAITED_PORT"] = str(context.ports.get(awaited, awaited))
-    if role is Role.PROXY or container is embedding_container(pod):
+    if role is Role.PROXY or embeds_proxy(pod, container):
         fixed |= _proxy_ports(context)
     elif role is Role.RUNTIME and container in pod.containers:
         fixed |= _runtime_ports(context, container)
@@ -249,7 +249,7 @@ def _defaults(context: PodContext, container: Container) -> dict[str, str]:
     runtime = runtime_of(container)
     if runtime is not None and not runtime.serves and CACHE_VARIABLE not in context.inherited:
         defaults[CACHE_VARIABLE] = str(Home(context.places.home).storage_cache)
-    if embedding_container(context.pod) is container:
+    if embeds_proxy(context.pod, container):
         proxy = context.pod.container(QUEUE_PROXY)
         defaults |= build_environment(context.pod, proxy, context.around, fixed={})
     return defaults

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from onebox.node.images import Role, embedding_container, lives_in, role_of, runtime_of
+from onebox.node.images import Role, embeds_proxy, lives_in, role_of, runtime_of
 from onebox.node.launch_spec import LaunchSpec
 from onebox.node.logs import read_termination_message
 from onebox.node.machine import Machine
@@ -57,8 +57,7 @@ class RunWatch:
         self._container = container
         self._spec = spec
         self._ports = ports
-        embedding = embedding_container(pod)
-        self._embedding = embedding is not None and embedding.name == container.name
+        self._embedding = embeds_proxy(pod, container)
 
     @property
     def probed(self) -> tuple[Container, ...]:

@@ -212,8 +212,7 @@ class World:
         await self._reject()
         await self._check_mistake("more than one container port")
         await self.apply(image="app:mended")
-        await asyncio.sleep(self.calm_s)
-        self.invariants.at_rest(await self.isvc(), self.traffic)
+        await self.rest()
 
     async def quiet(self) -> None:
         """A control plane that starts anew finds nothing to do."""
